@@ -1,0 +1,1 @@
+"""Registry, recipes, runs, records, files and errors; nothing here imports torch."""
