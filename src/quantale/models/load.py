@@ -1,0 +1,156 @@
+"""Load any causal language model of transformers, after its files have passed the gate.
+
+A name that is no local folder is fetched from the Hub into its cache first, without pickles, so
+that downloads pass the same gate. `trust_remote_code` is never on.
+"""
+
+import re
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from quantale.core.errors import EnvironmentLackingError, HubError, ModelFileError
+from quantale.models import gate, nanogpt, nanogpt_config
+
+_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+_HUB_IGNORED = ["*/*", "consolidated*"]
+_LOADING_ERRORS = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    SafetensorError,
+    StrictDataclassError,
+)
+
+
+class LoadedModel(NamedTuple):
+    """A model in evaluation mode with the tokenizer of its folder."""
+
+    model: Any
+    """The transformers model, on its device."""
+    tokenizer: Any
+    """Its tokenizer, or None when the folder holds none."""
+    path: Path
+    """The folder that was read: the one named, or the Hub's cache."""
+
+
+def load(
+    path_or_name: str | Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+) -> LoadedModel:
+    """Load a local folder or a Hub name.
+
+    Raises ModelFileError for files that are refused or do not fit together, HubError when the Hub
+    does not deliver and EnvironmentLackingError for a device that is not there.
+    """
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise EnvironmentLackingError(f"device {device!r} was wanted, but torch sees no GPU")
+    nanogpt_config.register()
+    nanogpt.register()
+    folder = local_folder(path_or_name)
+    stored = gate.check_folder(folder)
+    _check_size(folder, sum(entry.elements for entry in stored.values()))
+    model = _load_model(folder, dtype)
+    return LoadedModel(model.to(device).eval(), _load_tokenizer(folder), folder)
+
+
+def local_folder(path_or_name: str | Path) -> Path:
+    """Return the folder itself, or where the Hub's files were put."""
+    folder = Path(path_or_name).expanduser()
+    if folder.is_dir():
+        return folder
+    name = str(path_or_name)
+    if folder.exists() or not _HUB_NAME.fullmatch(name) or name.startswith("."):
+        raise ModelFileError(f"{name}: neither a model folder nor a Hub name")
+    try:
+        found = snapshot_download(name, allow_patterns=_HUB_FILES, ignore_patterns=_HUB_IGNORED)
+    except (OSError, ValueError) as error:
+        raise HubError(
+            f"{name}: no such folder, and the Hub did not deliver it ({_first_line(error)}); "
+            "check the name and the network, or give a local folder"
+        ) from error
+    return Path(found)
+
+
+def check_finite(model: nn.Module, source: Path) -> None:
+    """Raise ModelFileError naming the first weight that holds NaN or infinity."""
+    for name, tensor in chain(model.named_parameters(), model.named_buffers()):
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise ModelFileError(f"{source}: weight {name!r} is not finite; the file is damaged")
+
+
+def _load_model(folder: Path, dtype: torch.dtype) -> Any:
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except _LOADING_ERRORS as error:
+        raise ModelFileError(f"{folder}: {_first_line(error)}") from error
+    for kind in ("missing", "unexpected", "mismatched"):
+        keys = sorted(map(str, info[f"{kind}_keys"]))
+        if keys:
+            raise ModelFileError(
+                f"{folder}: {len(keys)} {kind} tensors, first {keys[0]!r}; "
+                "config.json and the weights do not belong together"
+            )
+    check_finite(model, folder)
+    return model
+
+
+def _check_size(folder: Path, stored: int) -> None:
+    """Compare what config.json describes with what is stored, before any memory is taken.
+
+    A packed model (one with a quantization_config) stores fewer numbers than it describes.
+    """
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        if getattr(config, "quantization_config", None) is not None:
+            return
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    except _LOADING_ERRORS as error:
+        raise ModelFileError(f"{folder / 'config.json'}: {_first_line(error)}") from error
+    described = sum(parameter.numel() for parameter in model.parameters())
+    if described > stored:
+        raise ModelFileError(
+            f"{folder}: config.json describes {described} weights, but {stored} are stored"
+        )
+
+
+def _load_tokenizer(folder: Path) -> Any:
+    names = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
+    if not any((folder / name).is_file() for name in names):
+        return None
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except _tokenizer_errors() as error:
+        raise ModelFileError(f"{folder}: bad tokenizer: {_first_line(error)}") from error
+
+
+def _tokenizer_errors() -> tuple[type[BaseException], ...]:
+    """Rust panics belong to it: no Exception, not importable, and made only at the first panic."""
+    kinds = BaseException.__subclasses__()
+    return (*_LOADING_ERRORS, *(kind for kind in kinds if kind.__name__ == "PanicException"))
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,1 @@
+"""Formats, methods and kernels of quantization, and what joins them to a model."""

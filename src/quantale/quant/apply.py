@@ -1,0 +1,148 @@
+"""Quantize a whole model in place: embeddings first, then block by block, then the head."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from quantale.core.errors import NumericalError, QuantaleError, UsageError
+from quantale.quant.calibration import LayerStats, check_stats
+from quantale.quant.linear import QuantEmbedding, QuantLinear, TiedHead
+from quantale.quant.packed import PackedTensor
+from quantale.quant.sites import EMBEDDING_ROLES, Site
+from quantale.quant.stored import plugin_name
+
+
+class Method(Protocol):
+    """How the numbers of a packed weight are chosen."""
+
+    needs_calibration: bool
+
+    def quantize(self, weight: Tensor, stats: LayerStats | None = None) -> PackedTensor:
+        """Quantize weight: (out, in) float."""
+        ...
+
+
+@dataclass(frozen=True)
+class SiteResult:
+    """What became of one site."""
+
+    site: Site
+    method: str
+    packed: PackedTensor
+    weight_error: float
+    """Squared error of the weight over its squared norm."""
+    output_error: float | None
+    """Squared error of the outputs on calibration data over their squared norm."""
+    bias: bool
+    seconds: float
+
+
+Report = Callable[[SiteResult], None]
+
+
+def quantize_site(
+    model: nn.Module, site: Site, method: Method, stats: LayerStats | None
+) -> SiteResult:
+    """Quantize one site of the model and install the packed module in its place.
+
+    Raises NumericalError or UsageError with the site's name in front.
+    """
+    started = time.perf_counter()
+    weight = site.weight(model).to(torch.float32)
+    if not torch.isfinite(weight).all():
+        raise NumericalError(f"{site.name}: the weight holds numbers that are not finite")
+    try:
+        packed = method.quantize(weight, stats)
+    except QuantaleError as error:
+        raise type(error)(f"{site.name}: {error}") from error
+    wrong = packed.dequantize() - weight
+    result = SiteResult(
+        site=site,
+        method=plugin_name(method),
+        packed=packed,
+        weight_error=_ratio(wrong.square().sum(), weight.square().sum()),
+        output_error=None if stats is None else _output_error(wrong, weight, stats),
+        bias=site.bias(model) is not None,
+        seconds=time.perf_counter() - started,
+    )
+    install(model, site, packed)
+    return result
+
+
+def install(model: nn.Module, site: Site, packed: PackedTensor) -> None:
+    """Put a packed module where the site's module is; a tied head follows its embedding."""
+    if site.role not in (*EMBEDDING_ROLES, "head") or isinstance(
+        model.get_submodule(site.name), nn.Linear
+    ):
+        model.set_submodule(site.name, QuantLinear(packed, site.bias(model)))
+        return
+    _install_embedding(model, site, packed)
+
+
+def _install_embedding(model: nn.Module, site: Site, packed: PackedTensor) -> None:
+    module = model.get_submodule(site.name)
+    if type(module) is not nn.Embedding:
+        kind = type(module).__name__
+        raise UsageError(f"{site.name}: a {kind} cannot be quantized; leave embedding_bits out")
+    embedding = QuantEmbedding(packed, module.weight.dtype)
+    model.set_submodule(site.name, embedding)
+    if site.tied is not None:
+        head = model.get_submodule(site.tied)
+        model.set_submodule(site.tied, TiedHead(embedding, getattr(head, "bias", None)))
+
+
+def _ratio(part: Tensor, whole: Tensor) -> float:
+    return float(part / whole) if float(whole) > 0 else 0.0
+
+
+def _output_error(wrong: Tensor, weight: Tensor, stats: LayerStats) -> float:
+    return _ratio(_energy(wrong, stats.hessian), _energy(weight, stats.hessian))
+
+
+def _energy(weight: Tensor, hessian: Tensor) -> Tensor:
+    return ((weight @ hessian) * weight).sum()
+
+
+def quantize_embeddings(
+    model: PreTrainedModel, methods: Mapping[str, Method], sites: list[Site], report: Report
+) -> None:
+    """Quantize the chosen embeddings, which need no calibration."""
+    for site in sites:
+        if site.role in EMBEDDING_ROLES and site.name in methods:
+            report(quantize_site(model, site, methods[site.name], None))
+
+
+def quantize_head(
+    model: PreTrainedModel,
+    site: Site,
+    method: Method,
+    batches: list[Tensor],
+    report: Report,
+) -> None:
+    """Quantize an untied head, with the inputs that the quantized blocks give it."""
+    stats = None
+    if method.needs_calibration:
+        stats = LayerStats(site.shape[1])
+        head = model.get_submodule(site.name)
+        handle = head.register_forward_pre_hook(_adder(stats))
+        try:
+            with torch.no_grad():
+                for batch in batches:
+                    model(input_ids=batch, use_cache=False)
+        finally:
+            handle.remove()
+        check_stats(site.name, stats)
+    report(quantize_site(model, site, method, stats))
+
+
+def _adder(stats: LayerStats) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+    def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
+        del module
+        stats.add(args[0])
+
+    return hook

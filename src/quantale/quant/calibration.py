@@ -1,0 +1,199 @@
+"""Calibration: what each layer's inputs look like, gathered block by block.
+
+Hidden states at the border of a block live in a memory-mapped scratch file, so that memory holds
+one batch, one block and the Hessians of one group of sites, however large the calibration set.
+Sites that read the same input share one Hessian. Every site sees the inputs that its already
+quantized predecessors produce ("true sequential", section 4 of arXiv 2210.17323).
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from quantale.core import files
+from quantale.core.errors import DataError, NumericalError, UsageError
+
+
+@dataclass
+class LayerStats:
+    """What calibration saw of one site's inputs."""
+
+    width: int
+    hessian: Tensor = field(init=False)
+    """(in, in) float32: mean over rows of 2 x xT."""
+    absmax: Tensor = field(init=False)
+    """(in,) float32."""
+    rows: int = 0
+    """Input vectors seen."""
+
+    def __post_init__(self) -> None:
+        self.hessian = torch.zeros(self.width, self.width)
+        self.absmax = torch.zeros(self.width)
+
+    def add(self, x: Tensor) -> None:
+        """Add inputs (..., in); the running mean keeps the scale of the Hessian bounded."""
+        flat = x.detach().reshape(-1, self.width).to(torch.float32)
+        self.rows += flat.shape[0]
+        self.hessian *= 1 - flat.shape[0] / self.rows
+        self.hessian.addmm_(flat.t(), flat, alpha=2 / self.rows)
+        torch.maximum(self.absmax, flat.abs().amax(0), out=self.absmax)
+
+
+class _Stop(Exception):  # noqa: N818
+    """Raised by a hook to end a forward pass whose rest is not needed."""
+
+
+@dataclass(frozen=True)
+class BlockCall:
+    """How the model calls one block: everything but the hidden states."""
+
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+    def run(self, block: nn.Module, hidden: Tensor) -> Tensor:
+        """Call the block: (batch, length, width) -> the same shape."""
+        out = block(hidden, *self.args, **self.kwargs)
+        return out[0] if isinstance(out, tuple) else out
+
+
+class HiddenStates:
+    """Hidden states of all samples at one block border, in a memory-mapped file."""
+
+    def __init__(self, path: Path, shape: tuple[int, int, int], dtype: torch.dtype) -> None:
+        self.path = path
+        size = shape[0] * shape[1] * shape[2]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        stored = torch.from_file(str(path), shared=True, size=size, dtype=dtype)
+        self._states = stored.view(shape)
+
+    def sync(self) -> None:
+        """Write everything through to the disk."""
+        files.sync(self.path)
+
+    def __getitem__(self, pick: slice) -> Tensor:
+        """Return a copy of some samples."""
+        return self._states[pick].clone()
+
+    def __setitem__(self, pick: slice, value: Tensor) -> None:
+        self._states[pick] = value
+
+
+def record_calls(model: PreTrainedModel, blocks: nn.ModuleList, batch: Tensor) -> list[BlockCall]:
+    """Return how the model calls each block, seen in one forward pass of (n, length) tokens.
+
+    It holds for all batches of that shape, because it depends on positions only.
+    """
+    calls: list[BlockCall] = []
+
+    def keep(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        del module
+        if not args or not isinstance(args[0], Tensor):
+            raise UsageError("the blocks of this model do not take hidden states as first argument")
+        calls.append(BlockCall(args[1:], dict(kwargs)))
+
+    handles = [block.register_forward_pre_hook(keep, with_kwargs=True) for block in blocks]
+    try:
+        with torch.no_grad():
+            model(input_ids=batch, use_cache=False)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return calls
+
+
+def first_input(model: PreTrainedModel, block: nn.Module, batch: Tensor) -> Tensor:
+    """Return the hidden states (n, length, width) that enter the first block."""
+    seen: list[Tensor] = []
+
+    def keep(module: nn.Module, args: tuple[Any, ...]) -> None:
+        del module
+        seen.append(args[0].detach().clone())
+        raise _Stop
+
+    handle = block.register_forward_pre_hook(keep)
+    try:
+        with torch.no_grad():
+            model(input_ids=batch, use_cache=False)
+    except _Stop:
+        return seen[0]
+    finally:
+        handle.remove()
+    raise UsageError("the model ran without calling its first block")
+
+
+def input_groups(
+    block: nn.Module, names: list[str], call: BlockCall, hidden: Tensor
+) -> list[list[str]]:
+    """Return the named submodules in the order of execution, those with one input together.
+
+    Raises UsageError naming a submodule that the block never called.
+    """
+    groups: list[list[str]] = []
+    last: list[Tensor] = []
+
+    def keep(name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+        def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
+            del module
+            if last and args[0] is last[-1]:
+                groups[-1].append(name)
+            else:
+                groups.append([name])
+            last.append(args[0])
+
+        return hook
+
+    with hooked({name: (block.get_submodule(name), keep(name)) for name in names}), torch.no_grad():
+        call.run(block, hidden)
+    missing = set(names) - {name for group in groups for name in group}
+    if missing:
+        raise UsageError(
+            f"{sorted(missing)[0]} is never called by its block; leave it out by a rule"
+        )
+    return groups
+
+
+@contextmanager
+def hooked(hooks: Mapping[str, tuple[nn.Module, Callable[..., Any]]]) -> Iterator[None]:
+    """Register forward pre-hooks for the time of the block."""
+    handles = [module.register_forward_pre_hook(hook) for module, hook in hooks.values()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def gather(
+    name: str, module: nn.Module, width: int, run: Callable[[slice], object], picks: list[slice]
+) -> LayerStats:
+    """Run all batches up to the module and sum its inputs up."""
+    stats = LayerStats(width)
+
+    def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
+        del module
+        stats.add(args[0])
+        raise _Stop
+
+    with hooked({name: (module, hook)}), torch.no_grad():
+        for pick in picks:
+            try:
+                run(pick)
+            except _Stop:
+                continue
+    check_stats(name, stats)
+    return stats
+
+
+def check_stats(name: str, stats: LayerStats) -> None:
+    """Raise when a site saw no input or inputs that are not finite."""
+    if not stats.rows:
+        raise DataError(f"{name}: saw no calibration data")
+    if not torch.isfinite(stats.hessian).all():
+        raise NumericalError(f"{name}: its calibration inputs are not finite or overflow float32")

@@ -1,0 +1,238 @@
+"""Where every byte of a model goes, on disk and in memory.
+
+Bytes on disk are those of the weight files, headers included: what inference reads. Tokenizer
+and configuration files are listed apart. Tied weights count once. Optimizer state never counts.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from quantale.core.errors import ModelFileError
+from quantale.models.gate import read_header
+from quantale.quant.dispatch import select
+from quantale.quant.linear import PackedModule, QuantEmbedding
+from quantale.quant.sites import EMBEDDING_ROLES, LINEAR_ROLES, Site, find_sites
+from quantale.quant.stored import StoredSite
+
+COMPONENTS = ("linear", "embedding", "head", "norm", "other", "metadata")
+"""`metadata` holds scales, zero points and file headers."""
+
+
+@dataclass(frozen=True)
+class SiteLine:
+    """One weight in the ledger."""
+
+    name: str
+    role: str
+    shape: tuple[int, int]
+    method: str
+    """"none" for a weight in full precision."""
+    format: str
+    bits_per_weight: float
+    """Stored bits over the weights that are there, scales and padding included."""
+    nbytes: int
+    kernel: str
+    """The kernel that a float32 input of one row gets; "torch" for full precision."""
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The bytes of one model."""
+
+    bytes_on_disk: int | None
+    """Weight files; None for a model that is only in memory."""
+    bytes_resident: int
+    """Parameters and buffers, shared storage once."""
+    support_bytes: int | None
+    """Configuration and tokenizer files."""
+    parameters: int
+    """Weights that the model stands for, tied ones once."""
+    components: Mapping[str, int]
+    """Bytes by component; adds up to bytes_on_disk, or to bytes_resident in memory."""
+    sites: tuple[SiteLine, ...]
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Stored bits a weight over the quantized sites; over all sites when none is quantized."""
+        lines = [s for s in self.sites if s.method != "none"] or list(self.sites)
+        weights = sum(s.shape[0] * s.shape[1] for s in lines)
+        return 8 * sum(s.nbytes for s in lines) / weights
+
+    @property
+    def bits_per_weight_all(self) -> float:
+        """Stored bits over all weights of the model."""
+        size = self.bytes_resident if self.bytes_on_disk is None else self.bytes_on_disk
+        return 8 * size / self.parameters
+
+    def record(self) -> dict[str, Any]:
+        """Return the JSON-able form."""
+        return {
+            "bytes_on_disk": self.bytes_on_disk,
+            "bytes_resident": self.bytes_resident,
+            "support_bytes": self.support_bytes,
+            "parameters": self.parameters,
+            "bits_per_weight": self.bits_per_weight,
+            "bits_per_weight_all": self.bits_per_weight_all,
+            "components": dict(self.components),
+            "sites": [vars(site) | {"shape": list(site.shape)} for site in self.sites],
+        }
+
+    def table(self) -> str:
+        """Return a plain table of sites and components."""
+        lines = [f"{'site':44} {'shape':>14} {'method':>8} {'bits':>6} {'bytes':>12}  kernel"]
+        for site in self.sites:
+            shape = f"{site.shape[0]} x {site.shape[1]}"
+            lines.append(
+                f"{site.name:44} {shape:>14} {site.method:>8} {site.bits_per_weight:6.2f} "
+                f"{site.nbytes:12,}  {site.kernel}"
+            )
+        lines += [f"{name:44} {size:>44,}" for name, size in self.components.items() if size]
+        total = self.bytes_resident if self.bytes_on_disk is None else self.bytes_on_disk
+        where = "in memory" if self.bytes_on_disk is None else "on disk"
+        lines.append(f"{'total ' + where:44} {total:>44,}")
+        return "\n".join(lines)
+
+
+def inspect(
+    model: PreTrainedModel | tuple[PreTrainedModel, Any], folder: Path | None = None
+) -> Ledger:
+    """Return the ledger of a loaded model; with its folder also of the bytes on disk."""
+    network: PreTrainedModel = model[0] if isinstance(model, tuple) else model
+    stored = {site.name: site for site in stored_sites(network)}
+    owners = _owners(network, stored)
+    components: Counter[str] = Counter(dict.fromkeys(COMPONENTS, 0))
+    sizes = _resident(network) if folder is None else _on_disk(folder)
+    for name, size in sizes.items():
+        components[owners.get(name, _plain_component(network, name))] += size
+    support = None
+    if folder is not None:
+        support = sum(p.stat().st_size for p in folder.iterdir() if p.suffix != ".safetensors")
+    return Ledger(
+        bytes_on_disk=None if folder is None else sum(sizes.values()),
+        bytes_resident=sum(_resident(network).values()),
+        support_bytes=support,
+        parameters=_parameters(network, stored),
+        components=components,
+        sites=tuple(_lines(network, stored)),
+    )
+
+
+def stored_sites(model: PreTrainedModel) -> list[StoredSite]:
+    """Return the packed sites of a model, none for one in full precision."""
+    config = getattr(model.config, "quantization_config", None)
+    return config.stored() if config is not None and config.quant_method == "quantale" else []
+
+
+def _on_disk(folder: Path) -> dict[str, int]:
+    """Bytes of each tensor in the weight files, and of their headers."""
+    found: dict[str, int] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        tensors = read_header(path)
+        found |= {name: entry.end - entry.start for name, entry in tensors.items()}
+        found[f"{path.name} header"] = path.stat().st_size - sum(
+            t.end - t.start for t in tensors.values()
+        )
+    if not found:
+        raise ModelFileError(f"{folder}: holds no safetensors file")
+    return found
+
+
+def _resident(model: nn.Module) -> dict[str, int]:
+    """Bytes of each parameter and buffer, shared ones under their first name."""
+    found: dict[str, int] = {}
+    seen: set[int] = set()
+    tensors: list[tuple[str, Tensor]] = [*model.named_parameters(), *model.named_buffers()]
+    for name, tensor in tensors:
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            found[name] = tensor.numel() * tensor.element_size()
+    return found
+
+
+def _owners(model: PreTrainedModel, stored: Mapping[str, StoredSite]) -> dict[str, str]:
+    """Component of every tensor of a site."""
+    found = {}
+    for name, role in _roles(model, stored):
+        component = "linear" if role in LINEAR_ROLES else "other"
+        component = "embedding" if role in EMBEDDING_ROLES else component
+        component = "head" if role == "head" else component
+        found[f"{name}.weight"] = component
+        found |= {f"{name}.{part}": "metadata" for part in ("scale", "zero_point")}
+    return found
+
+
+def _roles(model: PreTrainedModel, stored: Mapping[str, StoredSite]) -> list[tuple[str, str]]:
+    plain = [(site.name, site.role) for site in _plain_sites(model)]
+    return plain + [(site.name, site.role) for site in stored.values()]
+
+
+def _plain_sites(model: PreTrainedModel) -> list[Site]:
+    return [s for s in find_sites(model) if not isinstance(_module(model, s.name), PackedModule)]
+
+
+def _module(model: nn.Module, name: str) -> nn.Module:
+    return model.get_submodule(name)
+
+
+def _plain_component(model: nn.Module, name: str) -> str:
+    if name.endswith(" header"):
+        return "metadata"
+    try:
+        owner = type(model.get_submodule(name.rpartition(".")[0])).__name__
+    except AttributeError:
+        return "other"
+    return "norm" if "norm" in owner.lower() else "other"
+
+
+def _parameters(model: PreTrainedModel, stored: Mapping[str, StoredSite]) -> int:
+    packed = sum(site.shape[0] * site.shape[1] for site in stored.values())
+    return packed + sum(p.numel() for p in model.parameters())
+
+
+def _lines(model: PreTrainedModel, stored: Mapping[str, StoredSite]) -> list[SiteLine]:
+    plain = {site.name: _plain_line(model, site) for site in _plain_sites(model)}
+    packed = {name: _packed_line(model, site) for name, site in stored.items()}
+    lines = plain | packed
+    return [lines[name] for name, _ in model.named_modules() if name in lines]
+
+
+def _plain_line(model: PreTrainedModel, site: Site) -> SiteLine:
+    weight = site.weight(model)
+    size = weight.element_size()
+    kind = str(weight.dtype).removeprefix("torch.")
+    nbytes = weight.numel() * size
+    return SiteLine(site.name, site.role, site.shape, "none", kind, 8.0 * size, nbytes, "torch")
+
+
+def _packed_line(model: PreTrainedModel, site: StoredSite) -> SiteLine:
+    module = model.get_submodule(site.name)
+    if not isinstance(module, PackedModule):
+        raise ModelFileError(f"{site.name}: listed as packed, but it is a {type(module).__name__}")
+    packed = module.packed
+    kernel = "rows"
+    if not isinstance(module, QuantEmbedding):
+        probe = torch.empty(1, site.shape[1], device=packed.tensors["weight"].device)
+        kernel = select(probe, packed)[0]
+    return SiteLine(
+        site.name,
+        site.role,
+        site.shape,
+        site.method,
+        repr(site.format),
+        packed.bits_per_weight,
+        packed.nbytes,
+        kernel,
+    )
+
+
+def kernel_names(model: PreTrainedModel) -> dict[str, str]:
+    """Return the kernel of every packed site, "torch" for all when none is packed."""
+    lines = [line for line in inspect(model).sites if line.method != "none"]
+    return {line.name: line.kernel for line in lines} or {"*": "torch"}

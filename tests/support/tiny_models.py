@@ -1,0 +1,80 @@
+"""Tiny models with random weights, one for each geometry that matters to quantization."""
+
+import torch
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+)
+
+from quantale.models.build import build_model
+from quantale.models.nanogpt_config import NanoGPTConfig
+
+VOCABULARY, CONTEXT = 96, 64
+
+
+def tiny_gpt2() -> PreTrainedModel:
+    config = GPT2Config(
+        vocab_size=VOCABULARY,
+        n_positions=CONTEXT,
+        n_embd=32,
+        n_layer=2,
+        n_head=2,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    return _seeded(GPT2LMHeadModel, config)
+
+
+def tiny_llama(tied: bool = False) -> PreTrainedModel:
+    """An MLP of 44 columns: no multiple of any usual group."""
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        max_position_embeddings=CONTEXT,
+        hidden_size=32,
+        intermediate_size=44,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        tie_word_embeddings=tied,
+        bos_token_id=0,
+        eos_token_id=0,
+        pad_token_id=0,
+    )
+    return _seeded(LlamaForCausalLM, config)
+
+
+def tiny_nanogpt() -> PreTrainedModel:
+    config = NanoGPTConfig(
+        vocab_size=VOCABULARY,
+        n_positions=CONTEXT,
+        n_embd=32,
+        n_layer=2,
+        n_head=2,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    model: PreTrainedModel = build_model(config, seed=5)
+    return spread(model.eval())
+
+
+def _seeded(kind: type[PreTrainedModel], config: object) -> PreTrainedModel:
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        return spread(kind(config).eval())
+
+
+def spread(model: PreTrainedModel) -> PreTrainedModel:
+    """Make weights large enough that the logits are not all alike."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 2:
+                parameter.mul_(6)
+    return model
+
+
+def windows(samples: int = 6, length: int = 32, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(VOCABULARY, (samples, length), generator=generator)
