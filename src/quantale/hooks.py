@@ -34,7 +34,7 @@ class _Loader(importlib.abc.Loader):
     def exec_module(self, module: ModuleType) -> None:
         """Execute the module and register."""
         self._original.exec_module(module)
-        importlib.import_module(self._ours).register()
+        _register(self._ours)
 
 
 class _Finder(importlib.abc.MetaPathFinder):
@@ -63,4 +63,11 @@ def install() -> None:
     sys.meta_path.insert(0, _Finder())
     for theirs, ours in _REGISTER_AFTER.items():
         if theirs in sys.modules:
-            importlib.import_module(ours).register()
+            _register(ours)
+
+
+def _register(ours: str) -> None:
+    """Call the module's `register`; a module that is being imported just now does so itself."""
+    register = getattr(importlib.import_module(ours), "register", None)
+    if register is not None:
+        register()

@@ -74,7 +74,7 @@ def read_json(path: Path) -> Any:
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """Read JSON objects; raises DataError with `file:line` for a line that is not one."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not readable as JSON lines: {error}") from error
     return [_parse(path, i, line) for i, line in enumerate(lines, start=1) if line.strip()]

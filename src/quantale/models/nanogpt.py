@@ -22,7 +22,6 @@ from transformers.modeling_utils import (
     PreTrainedModel,
     slice_logits_to_keep,
 )
-from transformers.models.auto.modeling_auto import AutoModel, AutoModelForCausalLM
 from transformers.utils import can_return_tuple
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
@@ -321,6 +320,9 @@ def positions_of(attention_mask: torch.Tensor) -> torch.Tensor:
 
 def register() -> None:
     """Let the Auto classes build these models; safe to call twice."""
+    # Imported here: loading it is what calls this function (see quantale/hooks.py).
+    from transformers.models.auto.modeling_auto import AutoModel, AutoModelForCausalLM
+
     AutoModel.register(NanoGPTConfig, NanoGPTModel, exist_ok=True)
     AutoModelForCausalLM.register(NanoGPTConfig, NanoGPTForCausalLM, exist_ok=True)
 
@@ -349,3 +351,6 @@ def _eager_attention(
 
 
 register()
+
+
+register()  # for the case that this module was imported before transformers' list of models

@@ -11,7 +11,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
-from transformers.quantizers.auto import register_quantization_config, register_quantizer
+from transformers.quantizers.auto import (
+    AUTO_QUANTIZER_MAPPING,
+    register_quantization_config,
+    register_quantizer,
+)
 from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
@@ -77,9 +81,10 @@ class QuantaleQuantizer(HfQuantizer):  # type: ignore[misc]
 
 
 def register() -> None:
-    """Make transformers know the packed models of this project."""
-    register_quantization_config(QUANT_METHOD)(QuantaleConfig)
-    register_quantizer(QUANT_METHOD)(QuantaleQuantizer)
+    """Make transformers know the packed models of this project; safe to call twice."""
+    if QUANT_METHOD not in AUTO_QUANTIZER_MAPPING:
+        register_quantization_config(QUANT_METHOD)(QuantaleConfig)
+        register_quantizer(QUANT_METHOD)(QuantaleQuantizer)
 
 
 def mark_quantized(model: "PreTrainedModel", sites: list[StoredSite]) -> None:
@@ -162,3 +167,6 @@ def _shapes(paths: list[Path]) -> dict[str, tuple[int, ...]]:
         except (SafetensorError, OSError) as error:
             raise ModelFileError(f"{path}: not a readable safetensors file: {error}") from error
     return found
+
+
+register()  # for the case that this module was imported before transformers' quantizers

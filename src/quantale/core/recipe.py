@@ -1,0 +1,296 @@
+"""The schema of a recipe: one whole experiment, from data to report.
+
+Every section is frozen and refuses unknown keys. Reading YAML, `--set` and the origin of
+each value live in `recipe_file`; this module imports neither torch nor files.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+Scalar = bool | int | float | str | None
+Count = Annotated[int, Field(ge=1)]
+Bits = Annotated[int, Field(ge=2, le=8)]
+Rate = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Text = Annotated[str, Field(min_length=1)]
+_FOLDER_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9_-])?")
+
+
+class Section(BaseModel):
+    """Base of every part of a recipe."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+def broken_rule(field: str, reason: str) -> PydanticCustomError:
+    """Return the error of a rule over several values; `field` (dotted) is where to point."""
+    return PydanticCustomError("recipe_rule", "{reason}", {"reason": reason, "field": field})
+
+
+class DataSection(Section):
+    """Where the documents come from and how they are divided."""
+
+    source: Text = "storygen"
+    """Corpus name, Hub name or local path, with `#column` and `[split]` where they apply."""
+    train_documents: Count | None = None
+    """How many training documents; None: all, or the share of `split`."""
+    validation_documents: Count | None = None
+    """How many validation documents; None: as above."""
+    test_documents: Count | None = None
+    """How many test documents; None: as above."""
+    split: tuple[Fraction, Fraction, Fraction] = (0.8, 0.1, 0.1)
+    """Shares of characters for training, validation and test; contiguous, whole documents."""
+    test: Text | None = None
+    """Another source to evaluate on instead of the test split."""
+
+    @model_validator(mode="after")
+    def _shares_add_up(self) -> Self:
+        if abs(sum(self.split) - 1) > 1e-6:
+            raise broken_rule("split", f"the shares should add up to 1, not {sum(self.split):g}")
+        return self
+
+
+class TokenizerSection(Section):
+    """Which tokenizer is trained or taken."""
+
+    kind: Literal["characters", "bpe", "pretrained"] = "bpe"
+    """`characters` and `bpe` are trained on the training split."""
+    vocab_size: Annotated[int, Field(ge=257, le=1_000_000)] = 1024
+    """Entries of the byte-level BPE (256 bytes and the separator are always there)."""
+    path: Text | None = None
+    """Folder or Hub name of a pretrained tokenizer; None: the one of the pretrained model."""
+
+
+class ModelSection(Section):
+    """The model that is trained, or the pretrained one that is taken."""
+
+    kind: Literal["nanogpt", "pretrained"] = "nanogpt"
+    """`nanogpt` is built from the numbers below; `pretrained` is loaded from `path`."""
+    layers: Count = 6
+    """Transformer blocks."""
+    heads: Count = 6
+    """Attention heads; must divide the width."""
+    width: Count = 192
+    """Size of the residual stream."""
+    context: Annotated[int, Field(ge=2)] = 256
+    """Longest sequence, in tokens."""
+    dropout: Share = 0.1
+    """Probability of dropping an activation in training."""
+    bias: bool = False
+    """Whether linear layers and norms have biases."""
+    path: Text | None = None
+    """Folder or Hub name of the pretrained model."""
+
+    @model_validator(mode="after")
+    def _shape_is_possible(self) -> Self:
+        if self.kind == "pretrained" and self.path is None:
+            raise broken_rule("path", "a pretrained model needs a path or a Hub name")
+        if self.kind == "nanogpt" and self.path is not None:
+            raise broken_rule("path", "only a model of kind 'pretrained' has a path")
+        if self.width % self.heads:
+            raise broken_rule("heads", f"{self.heads} heads do not divide width {self.width}")
+        return self
+
+
+class TrainSection(Section):
+    """AdamW with warm-up and cosine decay."""
+
+    steps: Count
+    """Optimizer steps."""
+    batch_size: Count
+    """Windows a forward pass."""
+    accumulation: Count = 1
+    """Forward passes an optimizer step."""
+    learning_rate: Rate
+    """Peak rate, reached at the end of the warm-up."""
+    min_learning_rate: Annotated[float, Field(ge=0)]
+    """Rate at the last step."""
+    warmup_steps: Annotated[int, Field(ge=0)]
+    """Steps of linear warm-up."""
+    betas: tuple[Share, Share] = (0.9, 0.95)
+    """Decay of the two moments."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.1
+    """Decoupled decay, of weights with two dimensions only."""
+    clip: Rate = 1.0
+    """Largest gradient norm."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """`auto`: bf16 autocast where the device computes it natively."""
+    evaluate_every: Count
+    """Steps between two validations; the best one is kept."""
+    evaluate_documents: Count = 64
+    """Validation documents a validation."""
+    checkpoint_every: Count
+    """Steps between two checkpoints; what a kill can cost."""
+
+    @model_validator(mode="after")
+    def _schedule_is_possible(self) -> Self:
+        if self.warmup_steps > self.steps:
+            raise broken_rule("warmup_steps", f"longer than the training of {self.steps} steps")
+        if self.min_learning_rate > self.learning_rate:
+            raise broken_rule("min_learning_rate", "above the peak learning_rate")
+        return self
+
+
+class CalibrationSection(Section):
+    """What calibrating methods see."""
+
+    data: Text | None = None
+    """Another source; None: the training split."""
+    samples: Count = 64
+    """Windows."""
+    length: Annotated[int, Field(ge=2)] | None = None
+    """Tokens a window; None: the model's context."""
+    seed: int = 0
+    """Which windows are drawn."""
+
+
+class VariantSection(Section):
+    """One quantized model."""
+
+    name: Text
+    """Folder name and label in the report."""
+    method: Text
+    """Plug-in name of the method."""
+    bits: Bits | None = None
+    """Bits of a weight; None: the method's own."""
+    group_size: Annotated[int, Field(ge=2)] | Literal["row", "tensor"] = "row"
+    """Weights that share a scale."""
+    symmetric: bool = False
+    """Whether the grid is centred on zero and stores no zero points."""
+    embedding_bits: Bits | None = None
+    """Bits of the token embedding; None: not quantized."""
+    head_bits: Bits | None = None
+    """Bits of an untied head; None: not quantized."""
+    settings: Mapping[str, Scalar] = {}
+    """The method's own settings, such as act_order."""
+
+    @model_validator(mode="after")
+    def _name_is_a_folder_name(self) -> Self:
+        if not _FOLDER_NAME.fullmatch(self.name):
+            reason = (
+                f"{self.name!r} is not safe as a folder name: begin with a letter or digit, "
+                "then letters, digits, '.', '_' and '-', 64 at most"
+            )
+            raise broken_rule("name", reason)
+        return self
+
+
+class EvaluateSection(Section):
+    """What every model is scored on."""
+
+    protocol: Text = "document"
+    """How text becomes scored tokens."""
+    documents: Count = 200
+    """Test documents, the first ones."""
+    batch_size: Count = 16
+    """Windows a forward pass; does not change the result."""
+
+
+class BenchSection(Section):
+    """How speed is measured, each model in a process of its own."""
+
+    prompt_tokens: Count = 16
+    """Tokens of the prompt."""
+    new_tokens: Count = 64
+    """Tokens decoded after it."""
+    rounds: Count = 3
+    """Passes over the models, interleaved."""
+    runs: Count = 5
+    """Timed repetitions a round."""
+
+
+class CompareSection(Section):
+    """What counts as the same."""
+
+    margin: Annotated[float, Field(gt=0)] = 0.01
+    """Relative rise of perplexity that is still called equal."""
+    resamples: Count = 10_000
+    """Bootstrap resamples."""
+    seed: int = 0
+    """Seed of the bootstrap."""
+
+
+class ReportSection(Section):
+    """The samples on the page."""
+
+    prompts: tuple[str, ...] = ()
+    """Beginnings that every model continues."""
+    new_tokens: Count = 120
+    """Tokens a sample."""
+    temperature: Annotated[float, Field(ge=0)] = 0.8
+    """0: greedy."""
+    top_k: Count | None = 50
+    """Likeliest tokens to sample from; None: all."""
+    seed: int = 0
+    """Seed of the sampling, the same for every model."""
+
+
+class Recipe(Section):
+    """A whole experiment."""
+
+    name: Text
+    """Folder name of the run."""
+    description: str = ""
+    """One line for `quantale recipes`."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 1337
+    """Seed of initialisation, data order and dropout."""
+    threads: Count | None = None
+    """CPU threads, part of the result's identity; None: torch's choice."""
+    data: DataSection = DataSection()
+    tokenizer: TokenizerSection = TokenizerSection()
+    model: ModelSection = ModelSection()
+    train: TrainSection | None = None
+    calibration: CalibrationSection = CalibrationSection()
+    variants: tuple[VariantSection, ...] = ()
+    evaluate: EvaluateSection = EvaluateSection()
+    bench: BenchSection | None = BenchSection()
+    compare: CompareSection = CompareSection()
+    report: ReportSection = ReportSection()
+
+    @model_validator(mode="after")
+    def _sections_fit(self) -> Self:
+        _check_name(self.name)
+        _check_model_and_training(self)
+        _check_calibration(self)
+        _check_variant_names(self.variants)
+        return self
+
+
+def _check_name(name: str) -> None:
+    if not _FOLDER_NAME.fullmatch(name):
+        raise broken_rule("name", f"{name!r} is not safe as a folder name")
+
+
+def _check_model_and_training(recipe: Recipe) -> None:
+    if recipe.model.kind == "pretrained":
+        if recipe.tokenizer.kind != "pretrained":
+            reason = "a pretrained model keeps its own tokenizer: write 'pretrained'"
+            raise broken_rule("tokenizer.kind", reason)
+        return
+    if recipe.train is None:
+        reason = "a nanogpt starts from random weights: a train section is needed"
+        raise broken_rule("train", reason)
+    if recipe.tokenizer.kind == "pretrained" and recipe.tokenizer.path is None:
+        raise broken_rule("tokenizer.path", "a pretrained tokenizer needs a path or a Hub name")
+
+
+def _check_calibration(recipe: Recipe) -> None:
+    length, context = recipe.calibration.length, recipe.model.context
+    if recipe.model.kind == "nanogpt" and length is not None and length > context:
+        reason = f"{length} tokens are more than the model's context of {context}"
+        raise broken_rule("calibration.length", reason)
+
+
+def _check_variant_names(variants: tuple[VariantSection, ...]) -> None:
+    seen: dict[str, int] = {}
+    for index, variant in enumerate(variants):
+        key = variant.name.casefold()
+        if key in seen:
+            reason = f"{variant.name!r} is already the name of variants[{seen[key]}]"
+            raise broken_rule(f"variants.{index}.name", reason)
+        seen[key] = index
