@@ -1,0 +1,1 @@
+"""Corpora, tokenizers and windows; knows nothing of models or quantization."""
