@@ -1,0 +1,1 @@
+"""Quality, speed and memory measurements and their statistics."""

@@ -1,0 +1,149 @@
+"""Time one model in this process: load, prefill, decode. Runs in the children of `forking`.
+
+The loop is greedy, of fixed length, and never looks at an end token, so that every model does the
+same work. Each phase first runs until two runs in a row agree, at most five times or for a second
+(warm-up), then is timed. The decode phase fills the cache by a prefill before each run, which is
+not part of its times.
+"""
+
+import importlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+
+from quantale.core.errors import UsageError
+from quantale.evaluation.fresh import Job
+from quantale.evaluation.memory import Phase, measured_phase, resident
+from quantale.evaluation.windows import own_context
+
+AGREEMENT = 0.05
+"""Two warm-up runs agree when they differ by at most this share of the shorter one."""
+
+_WARM_UP_LIMIT = 5
+_WARM_UP_SECONDS = 1.0  # a busy machine never settles: time the runs and say so
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Runs of one phase, in seconds."""
+
+    runs: list[list[float]]
+    """One list a run, one number a timed step."""
+    warm_up_runs: int
+    settled: bool
+    """Whether the last two warm-up runs agreed."""
+
+
+def load_pretrained(path: str) -> Any:
+    """Load a model directory as transformers does once quantale is imported, in its own dtype."""
+    importlib.import_module("quantale")
+    return AutoModelForCausalLM.from_pretrained(path)
+
+
+def function_at(dotted: str) -> Callable[..., Any]:
+    """Return the function named "package.module:function"; raises UsageError for another form."""
+    module, colon, name = dotted.partition(":")
+    found = getattr(importlib.import_module(module), name, None) if colon and name else None
+    if not callable(found):
+        raise UsageError(f"a function was expected as 'package.module:function', {dotted!r} came")
+    function: Callable[..., Any] = found
+    return function
+
+
+def measure(job: Job) -> dict[str, Any]:
+    """Load and time the model; returns plain values. Raises UsageError past the context."""
+    torch.set_num_threads(job.threads)
+    phases: list[Phase] = []
+    before = resident()
+    started = time.perf_counter()
+    with measured_phase("load", phases):
+        model = function_at(job.loader)(job.path).eval()
+    load_seconds = time.perf_counter() - started
+    _check_length(model, job)
+    prompt = _prompt(model, job)
+    with torch.inference_mode():
+        with measured_phase("prefill", phases):
+            prefill = _timed(lambda: [_prefill(model, prompt)[0]], job.runs)
+        with measured_phase("decode", phases):
+            decode = _timed(lambda: _decode(model, prompt, job.new_tokens), job.runs)
+    return {
+        "resident_before": before,
+        "load_seconds": load_seconds,
+        "prefill": asdict(prefill),
+        "decode": asdict(decode),
+        "phases": [asdict(phase) for phase in phases],
+        "threads": torch.get_num_threads(),
+        "device": str(model.device),
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "kernels": _kernels(model, job),
+    }
+
+
+def _check_length(model: Any, job: Job) -> None:
+    context = own_context(model)
+    total = job.prompt_tokens + job.new_tokens
+    if context is not None and total > context:
+        raise UsageError(
+            f"{job.path}: {job.prompt_tokens} prompt tokens and {job.new_tokens} new ones do not "
+            f"fit its context of {context}; ask for at most {context} together"
+        )
+
+
+def _prompt(model: Any, job: Job) -> Tensor:
+    generator = torch.Generator().manual_seed(job.seed)
+    shape = (job.batch, job.prompt_tokens)
+    ids = torch.randint(int(model.config.vocab_size), shape, generator=generator)
+    return ids.to(model.device)
+
+
+def _timed(run: Callable[[], list[float]], runs: int) -> Timing:
+    until = time.perf_counter() + _WARM_UP_SECONDS
+    last = median(run())
+    settled, count = False, 1
+    while not settled and (count < 2 or _may_warm_up(count, until)):
+        previous, last = last, median(run())
+        settled = abs(last - previous) <= AGREEMENT * min(last, previous)
+        count += 1
+    return Timing([run() for _ in range(runs)], count, settled)
+
+
+def _may_warm_up(count: int, until: float) -> bool:
+    return count < _WARM_UP_LIMIT and time.perf_counter() < until
+
+
+def _prefill(model: Any, prompt: Tensor) -> tuple[float, Any, Tensor]:
+    """Return seconds, the filled cache and the next token (batch, 1)."""
+    started = time.perf_counter()
+    out = model(input_ids=prompt, use_cache=True)
+    token = out.logits[:, -1:].argmax(dim=-1)
+    _wait(prompt)
+    return time.perf_counter() - started, out.past_key_values, token
+
+
+def _decode(model: Any, prompt: Tensor, new_tokens: int) -> list[float]:
+    """Return the seconds of each decoded token."""
+    _, cache, token = _prefill(model, prompt)
+    seconds = []
+    for _ in range(new_tokens):
+        started = time.perf_counter()
+        out = model(input_ids=token, past_key_values=cache, use_cache=True)
+        token = out.logits[:, -1:].argmax(dim=-1)
+        _wait(token)
+        seconds.append(time.perf_counter() - started)
+    return seconds
+
+
+def _wait(tensor: Tensor) -> None:
+    """Wait for an accelerator, whose calls return before they are done."""
+    if tensor.device.type != "cpu":
+        torch.accelerator.synchronize(tensor.device)
+
+
+def _kernels(model: Any, job: Job) -> Mapping[str, str]:
+    return {} if job.describe is None else dict(function_at(job.describe)(model))

@@ -1,0 +1,82 @@
+"""What one model scored on one document, as kept in `documents.jsonl`; free of torch."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantale.core.errors import DataError
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class DocumentScore:
+    """Sums over the scored tokens of one document; nll and divergence in nats."""
+
+    model: str
+    document: str
+    nll: float
+    tokens: int
+    """Scored tokens."""
+    bytes: int
+    """UTF-8 bytes of the scored text."""
+    unknown: int = 0
+    """Scored tokens that are the tokenizer's unknown symbol."""
+    kl_sum: float | None = None
+    """Sum of KL(base || model); None without a base."""
+    top1_same: int | None = None
+    """Tokens at which model and base rank the same token first; None without a base."""
+    kl_tokens: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
+    """(tokens,): KL of each token, for quantiles; never written to disk."""
+
+    def record(self) -> dict[str, Any]:
+        """Return the JSON line of `documents.jsonl`."""
+        return {name: getattr(self, name) for name in _FIELDS}
+
+
+_FIELDS = ("model", "document", "nll", "tokens", "bytes", "unknown", "kl_sum", "top1_same")
+
+
+def read_scores(records: Iterable[Mapping[str, Any]]) -> list[DocumentScore]:
+    """Return the scores of JSON lines; raises DataError for a line that lacks a field."""
+    return [_read(number, record) for number, record in enumerate(records, start=1)]
+
+
+def by_model(scores: Iterable[DocumentScore]) -> dict[str, list[DocumentScore]]:
+    """Group scores by model, both orders kept; raises DataError for a document scored twice."""
+    groups: dict[str, list[DocumentScore]] = {}
+    seen: set[tuple[str, str]] = set()
+    for score in scores:
+        key = (score.model, score.document)
+        if key in seen:
+            raise DataError(f"model {score.model!r} scores document {score.document!r} twice")
+        seen.add(key)
+        groups.setdefault(score.model, []).append(score)
+    return groups
+
+
+def column(scores: Sequence[DocumentScore], name: str) -> Floats:
+    """Return one field of all scores as float64; raises DataError where it is missing."""
+    values = [getattr(score, name) for score in scores]
+    if any(value is None for value in values):
+        raise DataError(f"{name!r} is missing: the scores were made without a base model")
+    return np.asarray(values, dtype=np.float64)
+
+
+def _read(number: int, record: Mapping[str, Any]) -> DocumentScore:
+    try:
+        return DocumentScore(
+            model=str(record["model"]),
+            document=str(record["document"]),
+            nll=float(record["nll"]),
+            tokens=int(record["tokens"]),
+            bytes=int(record["bytes"]),
+            unknown=int(record.get("unknown", 0)),
+            kl_sum=record.get("kl_sum"),
+            top1_same=record.get("top1_same"),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"document score {number}: not complete ({error!r})") from error

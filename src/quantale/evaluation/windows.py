@@ -1,0 +1,204 @@
+"""Documents as tokens, and the windows of them that a protocol asks a model to score.
+
+Plain numpy: a protocol plans windows once, and every model sees the same ones.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantale.core.errors import DataError, UsageError
+from quantale.core.registry import Registry
+
+PROTOCOLS = Registry("quantale.evaluation.protocols", "quantale.protocols")
+
+_ENCODED_AT_ONCE = 256
+
+Tokens = NDArray[np.int64]
+
+
+class TextDocument(Protocol):
+    """What is needed of a document."""
+
+    @property
+    def id(self) -> str:
+        """A name that is unique in its set."""
+
+    @property
+    def text(self) -> str:
+        """The whole text."""
+
+
+class TextDocuments(Protocol):
+    """What is needed of a document set."""
+
+    @property
+    def items(self) -> Sequence[TextDocument]:
+        """The documents in order."""
+
+
+@dataclass(frozen=True)
+class EncodedDocument:
+    """A document's own tokens, no special ones added."""
+
+    id: str
+    text: str
+    tokens: Tokens
+    unknown: NDArray[np.bool_]
+    """(tokens,): where the tokenizer had no symbol for the text."""
+    ends: NDArray[np.int64] | None
+    """(tokens,): index in `text` behind each token; None where the tokenizer cannot tell."""
+
+    def bytes_between(self, first: int, stop: int) -> int:
+        """Return the UTF-8 bytes of the text that tokens [first, stop) stand for."""
+        begin, end = 0, len(self.text)
+        if first > 0 or stop < len(self.tokens):
+            ends = self._known_ends()
+            begin = int(ends[first - 1]) if first > 0 else 0
+            end = int(ends[stop - 1]) if 0 < stop < len(self.tokens) else end
+        return len(self.text[begin:end].encode("utf-8"))
+
+    def unknown_between(self, first: int, stop: int) -> int:
+        """Return how many of tokens [first, stop) are the unknown symbol."""
+        return int(self.unknown[first:stop].sum())
+
+    def _known_ends(self) -> NDArray[np.int64]:
+        if self.ends is None:
+            raise UsageError(
+                "bytes of a part of a document need a fast tokenizer (one with offsets); "
+                "this one is slow: leave `cut` out and use a tokenizer that declares a BOS token"
+            )
+        return self.ends
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What tokenizer, model and caller impose on a protocol."""
+
+    bos: int | None
+    """Id of the beginning-of-sequence token, None where the tokenizer declares none."""
+    context: int
+    """Longest input of the model, in tokens."""
+    cut: int | None = None
+    """Only the first so many tokens of each document, the beginning token included."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What is resampled: a document, or a block where a protocol concatenates."""
+
+    id: str
+    tokens: int
+    """Scored tokens."""
+    bytes: int
+    """UTF-8 bytes of the scored text."""
+    unknown: int
+    """Scored tokens that are the unknown symbol."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """One input of the model."""
+
+    unit: int
+    tokens: Tokens
+    first: int
+    """Tokens from this index (at least 1) on are scored; the ones before are context."""
+
+    @property
+    def scored(self) -> int:
+        """How many tokens this window scores."""
+        return len(self.tokens) - self.first
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All windows of an evaluation; those of a unit are neighbours, in order."""
+
+    units: tuple[Unit, ...]
+    windows: tuple[Window, ...]
+    skipped: tuple[str, ...]
+    """Ids of documents with nothing to score."""
+
+
+class LanguageProtocol(Protocol):
+    """The seam of `protocols/`: a frozen dataclass without settings, or with one integer."""
+
+    def fingerprint(self, limits: Limits) -> str:
+        """Return the string that every number of this protocol carries."""
+
+    def plan(self, documents: Sequence[EncodedDocument], limits: Limits) -> Plan:
+        """Lay windows over the documents so that each token is scored as the protocol says."""
+
+
+def protocol_named(spec: str) -> LanguageProtocol:
+    """Return the protocol of "name" or "name:N"; raises UsageError for anything else."""
+    name, colon, argument = spec.partition(":")
+    kind: Callable[..., LanguageProtocol] = PROTOCOLS.get(name)
+    settings = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    if not settings and colon:
+        raise UsageError(f"protocol {name!r} takes no setting, {spec!r} came; write {name!r}")
+    if settings and not colon:
+        raise UsageError(f"protocol {name!r} needs its number; write '{name}:N'")
+    if colon and not argument.isdecimal():
+        raise UsageError(f"protocol {spec!r}: a number was expected after the colon")
+    return kind(int(argument)) if colon else kind()
+
+
+def encode(tokenizer: Any, documents: TextDocuments) -> list[EncodedDocument]:
+    """Tokenize every document by itself, without special tokens; DataError for an id used twice."""
+    items = documents.items
+    if len({item.id for item in items}) < len(items):
+        raise DataError("two documents have the same id; scores are paired by it")
+    starts = range(0, len(items), _ENCODED_AT_ONCE)
+    return [
+        encoded
+        for start in starts
+        for encoded in _encode_some(tokenizer, items[start : start + _ENCODED_AT_ONCE])
+    ]
+
+
+def own_context(model: Any) -> int | None:
+    """Return the longest input of a model, in tokens; None where its config does not tell."""
+    names = ("max_position_embeddings", "n_positions")
+    found = [getattr(model.config, name, None) for name in names]
+    return next((int(size) for size in found if size is not None), None)
+
+
+def batches(windows: Sequence[Window], batch_size: int, positions: int) -> Iterator[list[int]]:
+    """Yield indices of windows of like length, longest first, so that little is padded.
+
+    At most `batch_size` windows and, padded, at most `positions` tokens (but one window always).
+    """
+    if batch_size < 1:
+        raise UsageError(f"batch_size must be at least 1, {batch_size} came")
+    order = sorted(range(len(windows)), key=lambda i: -len(windows[i].tokens))
+    at = 0
+    while at < len(order):
+        longest = len(windows[order[at]].tokens)
+        size = max(1, min(batch_size, positions // longest))
+        yield order[at : at + size]
+        at += size
+
+
+def _encode_some(tokenizer: Any, items: Sequence[TextDocument]) -> Iterator[EncodedDocument]:
+    fast = bool(tokenizer.is_fast)
+    encoded = tokenizer(
+        [item.text for item in items],
+        add_special_tokens=False,
+        return_attention_mask=False,
+        return_offsets_mapping=fast,
+        verbose=False,
+    )
+    unknown = tokenizer.unk_token_id
+    for i, item in enumerate(items):
+        tokens = np.asarray(encoded["input_ids"][i], dtype=np.int64)
+        ends = None
+        if fast:
+            pairs = np.asarray(encoded["offset_mapping"][i], dtype=np.int64).reshape(-1, 2)
+            ends = pairs[:, 1]
+        missing = np.zeros(len(tokens), dtype=np.bool_) if unknown is None else tokens == unknown
+        yield EncodedDocument(item.id, item.text, tokens, missing, ends)

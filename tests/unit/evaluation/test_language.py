@@ -1,0 +1,266 @@
+"""Self-tests of the standard: totals that no detail of batching may change."""
+
+import math
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from quantale.core.errors import DataError, NumericalError, UsageError
+from quantale.evaluation.comparison import compare
+from quantale.evaluation.language import LanguageScores, LanguageSettings, score
+from quantale.evaluation.stats import Verdict
+from quantale.evaluation.summary import measurements
+
+Pair = dict[str, LlamaForCausalLM]
+
+ALPHABET = "abcdefgh ."
+CONTEXT = 16
+
+
+@dataclass(frozen=True)
+class Text:
+    id: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Texts:
+    items: tuple[Text, ...]
+
+
+class Constant(torch.nn.Module):
+    """Answers every position with the same logits."""
+
+    def __init__(self, logits: torch.Tensor, context: int = CONTEXT) -> None:
+        super().__init__()
+        self.logits = logits
+        self.device = torch.device("cpu")
+        self.config = SimpleNamespace(vocab_size=len(logits), max_position_embeddings=context)
+
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, use_cache: bool
+    ) -> SimpleNamespace:
+        return SimpleNamespace(logits=self.logits.expand(*input_ids.shape, -1))
+
+
+def character_tokenizer(bos: str | None = "<s>") -> PreTrainedTokenizerFast:
+    symbols = ["<s>", "<unk>", *ALPHABET]
+    vocab = {symbol: i for i, symbol in enumerate(symbols)}
+    tokenizer = Tokenizer(models.WordLevel(vocab, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=bos, unk_token="<unk>")
+
+
+def documents(*lengths: int, seed: int = 0) -> Texts:
+    rng = np.random.default_rng(seed)
+    texts = ["".join(rng.choice(list(ALPHABET), n)) for n in lengths]
+    return Texts(tuple(Text(f"d{i}", text) for i, text in enumerate(texts)))
+
+
+def tiny_llama(seed: int) -> LlamaForCausalLM:
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=12,
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=CONTEXT,
+        initializer_range=0.5,
+    )
+    return LlamaForCausalLM(config).eval()
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerFast:
+    return character_tokenizer()
+
+
+@pytest.fixture(scope="module")
+def pair() -> Pair:
+    return {"base": tiny_llama(0), "other": tiny_llama(1)}
+
+
+MANY = documents(1, 5, 15, 16, 17, 40, 70, 3, 9)
+
+
+def totals(scores: LanguageScores) -> np.ndarray:
+    rows = sorted(scores.documents, key=lambda one: (one.model, one.document))
+    return np.array([[one.nll, one.tokens, one.bytes, one.kl_sum, one.top1_same] for one in rows])
+
+
+def test_uniform_logits_give_a_perplexity_of_the_vocabulary(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    found = score({"flat": Constant(torch.zeros(12))}, tokenizer, MANY)
+    values = {one.metric: one for one in measurements(found.documents, found.protocol)}
+    assert values["perplexity"].value == pytest.approx(12.0, rel=1e-6)
+    assert values["bits_per_byte"].value == pytest.approx(math.log2(12), rel=1e-6)
+    assert values["perplexity"].ci_low == pytest.approx(12.0, rel=1e-6)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 16])
+def test_batch_size_does_not_change_totals(
+    tokenizer: PreTrainedTokenizerFast, pair: Pair, batch_size: int
+) -> None:
+    expected = score(pair, tokenizer, MANY, LanguageSettings(batch_size=3), "base")
+    found = score(pair, tokenizer, MANY, LanguageSettings(batch_size=batch_size), "base")
+    np.testing.assert_allclose(totals(found), totals(expected), rtol=1e-5, atol=1e-6)
+
+
+def test_document_order_does_not_change_totals(
+    tokenizer: PreTrainedTokenizerFast, pair: Pair
+) -> None:
+    turned = Texts(tuple(reversed(MANY.items)))
+    found = totals(score(pair, tokenizer, turned, base="base"))
+    np.testing.assert_allclose(
+        found, totals(score(pair, tokenizer, MANY, base="base")), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_the_padding_side_of_the_tokenizer_does_not_change_totals(pair: Pair) -> None:
+    left = character_tokenizer()
+    left.padding_side = "left"
+    np.testing.assert_array_equal(
+        totals(score(pair, left, MANY, base="base")),
+        totals(score(pair, character_tokenizer(), MANY, base="base")),
+    )
+
+
+def test_a_model_against_itself_diverges_by_nothing_and_passes(
+    tokenizer: PreTrainedTokenizerFast, pair: Pair
+) -> None:
+    twins = {"base": pair["base"], "twin": pair["base"]}
+    found = score(twins, tokenizer, MANY, base="base")
+    values = {one.metric: one.value for one in measurements(found.documents, "p")[8:]}
+    assert values["kl_mean"] == values["kl_median"] == values["kl_p99"] == 0.0
+    assert values["top1_agreement"] == 1.0
+    (judged,) = compare(found.documents, "base")
+    assert judged.verdict is Verdict.PASS
+
+
+def test_scoring_together_is_scoring_alone(tokenizer: PreTrainedTokenizerFast, pair: Pair) -> None:
+    together = score(pair, tokenizer, MANY, base="base").documents
+    alone = score({"other": pair["other"]}, tokenizer, MANY).documents
+    for a, b in zip(together[len(together) // 2 :], alone, strict=True):
+        assert a.nll == pytest.approx(b.nll, rel=1e-9)
+        assert b.kl_sum is None
+
+
+def test_the_order_of_models_is_kept_and_the_base_may_come_last(
+    tokenizer: PreTrainedTokenizerFast, pair: Pair
+) -> None:
+    found = score({"other": pair["other"], "base": pair["base"]}, tokenizer, MANY, base="base")
+    assert [one.model for one in found.documents] == ["other"] * 9 + ["base"] * 9
+    np.testing.assert_allclose(
+        totals(found), totals(score(pair, tokenizer, MANY, base="base")), rtol=1e-6
+    )
+
+
+def test_every_token_of_long_documents_is_scored_once(
+    tokenizer: PreTrainedTokenizerFast, pair: Pair
+) -> None:
+    found = score(pair, tokenizer, documents(500, 1)).documents
+    assert [one.tokens for one in found] == [500, 1, 500, 1]
+    assert [one.bytes for one in found] == [500, 1, 500, 1]
+
+
+def test_empty_documents_are_skipped_and_named(
+    tokenizer: PreTrainedTokenizerFast, pair: Pair
+) -> None:
+    found = score(pair, tokenizer, documents(5, 0, 7))
+    assert found.skipped == ("d1",)
+    assert [one.document for one in found.documents] == ["d0", "d2", "d0", "d2"]
+
+
+def test_without_a_bos_the_first_token_is_context_only(pair: Pair) -> None:
+    found = score(pair, character_tokenizer(bos=None), documents(5, 1))
+    assert found.protocol == "document(bos=0,context=16,stride=8)"
+    assert found.skipped == ("d1",)
+    assert [one.tokens for one in found.documents] == [4, 4]
+
+
+def test_unknown_symbols_are_counted_and_scored(
+    tokenizer: PreTrainedTokenizerFast, pair: Pair
+) -> None:
+    found = score(pair, tokenizer, Texts((Text("d", "abZbäc"),)))
+    assert [one.unknown for one in found.documents] == [2, 2]
+    assert found.documents[0].bytes == 7
+
+
+def test_a_shorter_context_changes_the_protocol_and_a_longer_one_is_refused(
+    tokenizer: PreTrainedTokenizerFast, pair: Pair
+) -> None:
+    found = score(pair, tokenizer, MANY, LanguageSettings(context=8, cut=6))
+    assert found.protocol == "document(bos=1,context=8,stride=4,cut=6)"
+    assert max(one.tokens for one in found.documents) == 5
+    with pytest.raises(UsageError, match="context 17 is too long: 'base' takes 16"):
+        score(pair, tokenizer, MANY, LanguageSettings(context=17))
+
+
+def test_the_shortest_context_of_all_models_is_used(
+    tokenizer: PreTrainedTokenizerFast, pair: Pair
+) -> None:
+    models_ = {**pair, "short": Constant(torch.zeros(12), context=6)}
+    assert score(models_, tokenizer, MANY).protocol == "document(bos=1,context=6,stride=3)"
+
+
+def test_dropout_is_off_while_scoring_and_as_before_afterwards(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    model = tiny_llama(0)
+    expected = score({"m": model}, tokenizer, MANY).documents
+    model.train()
+    assert score({"m": model}, tokenizer, MANY).documents == expected
+    assert model.training
+
+
+def test_progress_ends_with_all_windows(tokenizer: PreTrainedTokenizerFast, pair: Pair) -> None:
+    seen: list[tuple[int, int]] = []
+    score(pair, tokenizer, MANY, progress=lambda done, total: seen.append((done, total)))
+    assert seen[-1][0] == seen[-1][1]
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+
+
+def test_names_and_inputs_are_checked_before_any_work(
+    tokenizer: PreTrainedTokenizerFast, pair: Pair
+) -> None:
+    with pytest.raises(UsageError, match="did you mean 'base'"):
+        score(pair, tokenizer, MANY, base="bsae")
+    with pytest.raises(UsageError, match="at least one model"):
+        score({}, tokenizer, MANY)
+    with pytest.raises(DataError, match="no document has a token"):
+        score(pair, tokenizer, documents(0, 0))
+    with pytest.raises(DataError, match="same id"):
+        score(pair, tokenizer, Texts((Text("d", "a"), Text("d", "b"))))
+
+
+def test_a_vocabulary_that_does_not_fit_is_refused(
+    tokenizer: PreTrainedTokenizerFast, pair: Pair
+) -> None:
+    with pytest.raises(DataError, match=r"token 11 is outside the vocabulary of model 'm' \(11\)"):
+        score({"m": Constant(torch.zeros(11))}, tokenizer, Texts((Text("d", "."),)))
+    wider = {**pair, "wide": Constant(torch.zeros(13))}
+    with pytest.raises(DataError, match="ranks 13 tokens and the base 12"):
+        score(wider, tokenizer, MANY, base="base")
+
+
+def test_a_loss_that_is_not_finite_names_model_and_document(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    with pytest.raises(NumericalError, match="model 'm' on document 'd0'"):
+        score({"m": Constant(torch.full((12,), math.nan))}, tokenizer, MANY)
+
+
+def test_a_model_without_a_known_context_asks_for_one(tokenizer: PreTrainedTokenizerFast) -> None:
+    model = Constant(torch.zeros(12))
+    model.config = SimpleNamespace(vocab_size=12)
+    with pytest.raises(UsageError, match="set `context`"):
+        score({"m": model}, tokenizer, MANY)
+    found = score({"m": model}, tokenizer, MANY, LanguageSettings(context=8))
+    assert found.protocol == "document(bos=1,context=8,stride=4)"
