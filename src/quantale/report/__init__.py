@@ -1,0 +1,1 @@
+"""Verdicts, plots and the self-contained page, from result files alone."""
