@@ -7,6 +7,7 @@ a forward pass that tries raises `UsageError`. `generate` does what nanoGPT does
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
@@ -27,6 +28,7 @@ from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
 from quantale.core.errors import UsageError
+from quantale.models.attention import Dropout, written_out_attention
 from quantale.models.nanogpt_config import NanoGPTConfig
 
 
@@ -42,7 +44,7 @@ class NanoGPTAttention(nn.Module):
         self.head_dim = config.n_embd // config.n_head
         self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd, bias=config.bias)
         self.c_proj = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(
         self,
@@ -59,10 +61,8 @@ class NanoGPTAttention(nn.Module):
         )
         if past_key_values is not None:
             key, value = past_key_values.update(key, value, self.layer_idx)
-        attend = ALL_ATTENTION_FUNCTIONS.get_interface(
-            self.config._attn_implementation, _eager_attention
-        )
         dropout = self.dropout.p if self.training else 0.0
+        attend = self._attention_function(query, dropout)
         output, weights = attend(
             self,
             query,
@@ -76,6 +76,15 @@ class NanoGPTAttention(nn.Module):
         output = output.reshape(hidden_states.shape)
         return self.dropout(self.c_proj(output)), weights
 
+    def _attention_function(self, query: torch.Tensor, dropout: float) -> Callable[..., Any]:
+        """The configured function, or ours where it is faster: see `models/attention.py`."""
+        on_cpu = self.training and query.device.type == "cpu"
+        if on_cpu and (dropout > 0 or query.dtype is torch.bfloat16):
+            return written_out_attention
+        return ALL_ATTENTION_FUNCTIONS.get_interface(
+            self.config._attn_implementation, written_out_attention
+        )
+
 
 class NanoGPTMLP(nn.Module):
     """Four times wider inside, exact (erf) GELU."""
@@ -84,7 +93,7 @@ class NanoGPTMLP(nn.Module):
         super().__init__()
         self.c_fc = nn.Linear(config.n_embd, 4 * config.n_embd, bias=config.bias)
         self.c_proj = nn.Linear(4 * config.n_embd, config.n_embd, bias=config.bias)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """(batch, tokens, width) to the same shape."""
@@ -156,7 +165,7 @@ class NanoGPTModel(NanoGPTPreTrainedModel):
         super().__init__(config)
         self.wte = nn.Embedding(config.vocab_size, config.n_embd)
         self.wpe = nn.Embedding(config.n_positions, config.n_embd)
-        self.drop = nn.Dropout(config.dropout)
+        self.drop = Dropout(config.dropout)
         self.h = nn.ModuleList(NanoGPTBlock(config, layer) for layer in range(config.n_layer))
         self.ln_f = _layer_norm(config)
         self.gradient_checkpointing = False
@@ -331,26 +340,5 @@ def _layer_norm(config: NanoGPTConfig) -> nn.LayerNorm:
     return nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon, bias=config.bias)
 
 
-def _eager_attention(
-    module: NanoGPTAttention,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    scaling: float,
-    dropout: float = 0.0,
-    **_: Any,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Attention that also returns its weights, (B, H, T, keys)."""
-    scores = query @ key.transpose(-1, -2) * scaling
-    if attention_mask is not None:
-        scores = scores + attention_mask
-    weights = nn.functional.softmax(scores, dim=-1)
-    weights = nn.functional.dropout(weights, p=dropout, training=module.training)
-    return (weights @ value).transpose(1, 2), weights
-
-
+# transformers' Auto classes are loaded by the imports above, too early for whoever waits for them.
 register()
-
-
-register()  # for the case that this module was imported before transformers' list of models

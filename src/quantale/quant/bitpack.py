@@ -11,8 +11,6 @@ from torch import Tensor
 
 from quantale.core.errors import UsageError
 
-_SHIFTS = torch.arange(8, dtype=torch.int64)
-
 
 def packed_width(count: int, bits: int) -> int:
     """Return the bytes that `count` codes of `bits` bits take."""
@@ -32,8 +30,8 @@ def pack(codes: Tensor, bits: int) -> Tensor:
     if bits == 8:
         return codes.to(torch.uint8)
     octets = _split_last(codes.to(torch.int64), 8)  # (..., k, 8)
-    words = (octets << (_SHIFTS.to(codes.device) * bits)).sum(-1, keepdim=True)  # (..., k, 1)
-    stream = ((words >> (_SHIFTS[:bits].to(codes.device) * 8)) & 0xFF).to(torch.uint8)
+    words = (octets << (_steps(8, codes) * bits)).sum(-1, keepdim=True)  # (..., k, 1)
+    stream = ((words >> (_steps(bits, codes) * 8)) & 0xFF).to(torch.uint8)
     return stream.flatten(-2)[..., :width].contiguous()
 
 
@@ -46,9 +44,15 @@ def unpack(packed: Tensor, bits: int, count: int) -> Tensor:
         shifts = torch.arange(0, 8, bits, dtype=torch.uint8, device=packed.device)
         return ((packed.unsqueeze(-1) >> shifts) & ((1 << bits) - 1)).flatten(-2)[..., :count]
     octets = _split_last(packed, bits).to(torch.int64)  # (..., k, bits)
-    words = (octets << (_SHIFTS[:bits].to(packed.device) * 8)).sum(-1, keepdim=True)
-    codes = (words >> (_SHIFTS.to(packed.device) * bits)) & ((1 << bits) - 1)
+    words = (octets << (_steps(bits, packed) * 8)).sum(-1, keepdim=True)
+    codes = (words >> (_steps(8, packed) * bits)) & ((1 << bits) - 1)
     return codes.to(torch.uint8).flatten(-2)[..., :count]
+
+
+def _steps(count: int, like: Tensor) -> Tensor:
+    """Return 0 to count - 1. Not a constant of the module: whoever imports it inside
+    transformers' loading would make it a meta tensor."""
+    return torch.arange(count, dtype=torch.int64, device=like.device)
 
 
 def _check_bits(bits: int) -> None:
@@ -60,4 +64,4 @@ def _split_last(tensor: Tensor, size: int) -> Tensor:
     """Pad the last axis with zeros to a multiple of `size` and split it: (..., k, size)."""
     amount = -tensor.shape[-1] % size
     padded = torch.nn.functional.pad(tensor, (0, amount)) if amount else tensor
-    return padded.reshape(*tensor.shape[:-1], -1, size)
+    return padded.reshape(*tensor.shape[:-1], padded.shape[-1] // size, size)

@@ -6,7 +6,8 @@ Sites that read the same input share one Hessian. Every site sees the inputs tha
 quantized predecessors produce ("true sequential", section 4 of arXiv 2210.17323).
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,14 +63,29 @@ class BlockCall:
         return out[0] if isinstance(out, tuple) else out
 
 
+def reserve(paths: Sequence[Path], nbytes: int) -> None:
+    """Give every file its size on the disk; new files go again when one finds no room.
+
+    A mapped file without blocks of its own would end the process with SIGBUS on a full disk.
+    """
+    new = [path for path in paths if not path.exists()]
+    try:
+        for path in paths:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("ab") as file:
+                os.posix_fallocate(file.fileno(), 0, nbytes)
+    except OSError:
+        for path in new:
+            path.unlink(missing_ok=True)
+        raise
+
+
 class HiddenStates:
     """Hidden states of all samples at one block border, in a memory-mapped file."""
 
     def __init__(self, path: Path, shape: tuple[int, int, int], dtype: torch.dtype) -> None:
         self.path = path
         size = shape[0] * shape[1] * shape[2]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
         stored = torch.from_file(str(path), shared=True, size=size, dtype=dtype)
         self._states = stored.view(shape)
 

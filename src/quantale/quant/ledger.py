@@ -23,6 +23,17 @@ from quantale.quant.stored import StoredSite
 
 COMPONENTS = ("linear", "embedding", "head", "norm", "other", "metadata")
 """`metadata` holds scales, zero points and file headers."""
+_SUPPORT = (
+    "*config.json",
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab*",
+    "merges.txt",
+    "*.model",
+    "*.jinja",
+)
+"""Names by which transformers finds configurations and tokenizers; a run's records are others."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +124,8 @@ def inspect(
         components[owners.get(name, _plain_component(network, name))] += size
     support = None
     if folder is not None:
-        support = sum(p.stat().st_size for p in folder.iterdir() if p.suffix != ".safetensors")
+        found = {path for pattern in _SUPPORT for path in folder.glob(pattern)}
+        support = sum(path.stat().st_size for path in found)
     return Ledger(
         bytes_on_disk=None if folder is None else sum(sizes.values()),
         bytes_resident=sum(_resident(network).values()),

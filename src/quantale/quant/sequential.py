@@ -5,6 +5,7 @@ folder of packed tensors for every finished block. A run that was killed starts 
 block without one, and ends in the same bytes.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +28,10 @@ from quantale.quant.calibration import (
     gather,
     input_groups,
     record_calls,
+    reserve,
 )
 from quantale.quant.packed import PackedTensor
+from quantale.quant.save import disk_faults
 from quantale.quant.sites import Site
 from quantale.quant.stored import format_from, format_record
 
@@ -129,9 +132,11 @@ class _Job:
         }
         probe = first_input(self._model, self._blocks[0], windows[self._picks[0]])
         shape = (windows.shape[0], *probe.shape[1:])
+        paths = (scratch / "states-0.bin", scratch / "states-1.bin")
+        reserve(paths, math.prod(shape) * probe.dtype.itemsize)
         pair = (
-            HiddenStates(scratch / "states-0.bin", shape, probe.dtype),
-            HiddenStates(scratch / "states-1.bin", shape, probe.dtype),
+            HiddenStates(paths[0], shape, probe.dtype),
+            HiddenStates(paths[1], shape, probe.dtype),
         )
         ready = scratch / "inputs.json"
         if not ready.exists():
@@ -151,7 +156,8 @@ def _keep(results: list[SiteResult], folder: Path) -> None:
             for result in results
             for name, tensor in result.packed.tensors.items()
         }
-        save_file(tensors, staged / "packed.safetensors")
+        with disk_faults(folder):
+            save_file(tensors, staged / "packed.safetensors")
         write_json(staged / "results.json", {r.site.name: _record(r) for r in results})
 
 

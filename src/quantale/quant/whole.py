@@ -100,7 +100,11 @@ def _plan(sites: list[Site], methods: Methods) -> dict[str, Method]:
 def _scratch(folder: Path | None) -> Iterator[Path]:
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-        yield folder
+        try:
+            yield folder
+        finally:
+            if not any(folder.iterdir()):
+                folder.rmdir()
         return
     with tempfile.TemporaryDirectory(prefix="quantale-") as temporary:
         yield Path(temporary)

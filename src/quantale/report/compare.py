@@ -15,7 +15,7 @@ import numpy as np
 
 from quantale.core.errors import UsageError, nearest
 from quantale.evaluation import stats
-from quantale.evaluation.stats import Bootstrap, Difference
+from quantale.evaluation.stats import Bootstrap, Difference, Judgement, Verdict
 from quantale.report.scored import FINGERPRINT, Scored, read_scored
 
 _NAMES = {"protocol": "protocol", "data_sha256": "data", "tokenizer_sha256": "tokenizer"}
@@ -72,7 +72,10 @@ def compare_scored(
     *,
     metric: str = "perplexity",
 ) -> dict[str, Any]:
-    """Compare models that were read or measured already; see `compare_files`."""
+    """Compare models that were read or measured already; see `compare_files`.
+
+    Verdicts hold for all others together: with several, their p-values are Holm-adjusted.
+    """
     if not others:
         raise UsageError("a comparison needs a base and at least one other model; one came")
     if not math.isfinite(margin) or margin < 0:
@@ -81,16 +84,20 @@ def compare_scored(
         refuse_unlike(base, other, metric)
     differences = _differences([(base, other) for other in others], metric, how)
     adjusted = stats.holm([difference.p_value() for difference in differences])
+    bound = SCALES[metric].hidden(margin)
+    against = stats.holm([difference.p_value(bound) for difference in differences])
     pairs = [
         {
             "base": base.model,
             "other": other.model,
             "metric": metric,
-            **_judged(difference, margin, SCALES[metric]),
+            **_judged(difference, margin, SCALES[metric], p_margin),
             "p_holm": p,
             "n": len(base.documents),
         }
-        for other, difference, p in zip(others, differences, adjusted, strict=True)
+        for other, difference, p, p_margin in zip(
+            others, differences, adjusted, against, strict=True
+        )
     ]
     return {"verdict": _overall([pair["verdict"] for pair in pairs]), "pairs": pairs}
 
@@ -158,9 +165,13 @@ def _differences(
     return stats.differences(np.array(changes), np.array(scale.divisor(pairs[0][0]), float), how)
 
 
-def _judged(difference: Difference, margin: float, scale: Scale) -> dict[str, Any]:
+def _judged(difference: Difference, margin: float, scale: Scale, p_margin: float) -> dict[str, Any]:
+    """Judge one pair; `p_margin` is the Holm-adjusted p-value of "the true loss is the margin"."""
     estimate = difference.estimate
     judgement = stats.judge(estimate, scale.hidden(margin))
+    if p_margin > 1 - stats.LEVEL and estimate.stderr > 0:
+        needed = stats.documents_needed(estimate, scale.hidden(margin))
+        judgement = Judgement(Verdict.CANNOT_TELL, needed)
     low, high = (
         scale.shown(v) if math.isfinite(v) else None for v in (estimate.low, estimate.high)
     )

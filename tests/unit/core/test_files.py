@@ -1,7 +1,6 @@
 """Writing is all or nothing, locked, sealed and verified."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -24,6 +23,13 @@ def make(target: Path, key: str = "k", *, resume: bool = False) -> None:
         (folder / "a.txt").write_text("first")
         (folder / "inner").mkdir()
         (folder / "inner" / "b.bin").write_bytes(b"\0" * 100)
+
+
+def fail_inside(target: Path, name: str) -> None:
+    with files.staging(target, key="k") as folder:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("7")
+        raise UsageError("no")
 
 
 def test_a_sealed_folder_lists_every_file_and_nothing_else(tmp_path: Path) -> None:
@@ -68,21 +74,15 @@ def test_an_existing_output_is_never_overwritten(tmp_path: Path) -> None:
 
 
 def test_a_failure_leaves_nothing_behind(tmp_path: Path) -> None:
-    with (
-        pytest.raises(UsageError),
-        files.staging(tmp_path / "new" / "run", key="k") as folder,
-    ):
-        (folder / "a.txt").write_text("half")
-        raise UsageError("no")
+    with pytest.raises(UsageError):
+        fail_inside(tmp_path / "new" / "run", "a.txt")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_can_be_resumed_stays_and_wants_the_same_key(tmp_path: Path) -> None:
     target = tmp_path / "run"
-    with pytest.raises(UsageError), files.staging(target, key="k") as folder:
-        (folder / "checkpoints").mkdir()
-        (folder / "checkpoints" / "step").write_text("7")
-        raise UsageError("killed")
+    with pytest.raises(UsageError):
+        fail_inside(target, "checkpoints/step")
     with pytest.raises(OutputExistsError, match="--resume"):
         make(target)
     with pytest.raises(OutputExistsError, match="other settings"):
@@ -121,7 +121,7 @@ with files.staging(Path({str(target)!r}), key="k") as folder:
         process.send_signal(signal.SIGKILL)
     assert not target.exists()
     make(target, resume=True)
-    assert "ready" in os.listdir(target)
+    assert (target / "ready").exists()
 
 
 def test_the_newest_checkpoint_that_is_whole_wins(tmp_path: Path) -> None:

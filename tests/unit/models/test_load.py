@@ -8,6 +8,7 @@ import huggingface_hub
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from shared_data import STORIES260K, needs_shared
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import (
@@ -23,7 +24,6 @@ from quantale.models.build import build_model
 from quantale.models.load import load
 from quantale.models.nanogpt_config import NanoGPTConfig
 
-STORIES = Path(__file__).parents[4] / "shared" / "data" / "models" / "stories260K"
 IDS = torch.tensor([[1, 5, 7, 3]])
 SPECIAL = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
 
@@ -86,9 +86,9 @@ def test_sharded_weights_another_dtype_and_the_tokenizer_are_read(tmp_path: Path
     assert tokenizer.encode("b") == [1]
 
 
-@pytest.mark.skipif(not STORIES.is_dir(), reason="the shared model stories260K is not here")
+@needs_shared
 def test_the_real_llama_loads_with_its_tokenizer_and_tells_a_story() -> None:
-    model, tokenizer, _ = load(STORIES)
+    model, tokenizer, _ = load(STORIES260K)
     ids = tokenizer("Once upon a time", return_tensors="pt").input_ids
     text = tokenizer.decode(model.generate(ids, max_new_tokens=24, do_sample=False)[0])
     assert "there was a little" in text

@@ -120,7 +120,9 @@ def test_a_damaged_quantization_config_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     config = json.loads(path.read_text())
     changes: list[dict[str, object]] = [
-        {"layout_version": 99}, {"sites": {"nowhere": {}}}, {"sites": 3}
+        {"layout_version": 99},
+        {"sites": {"nowhere": {}}},
+        {"sites": 3},
     ]
     for change in changes:
         broken = config | {"quantization_config": config["quantization_config"] | change}
@@ -151,12 +153,15 @@ def test_importing_the_package_does_not_import_torch() -> None:
 
 
 def test_registration_works_whichever_is_imported_first(tmp_path: Path) -> None:
-    model = packed(tiny_nanogpt)
+    """The formats are first imported while transformers builds on the meta device."""
+    model = tiny_nanogpt()
+    quantize_model(model, Methods(Rtn(3, 16)))
     write_model(model, None, tmp_path)
-    load = f"AutoModelForCausalLM.from_pretrained({str(tmp_path)!r})"
+    load = f"model = AutoModelForCausalLM.from_pretrained({str(tmp_path)!r})"
+    run = "import torch\nassert torch.isfinite(model(torch.tensor([[1, 2]])).logits).all()"
     for code in (
-        f"import quantale\nfrom transformers import AutoModelForCausalLM\n{load}",
-        f"from transformers import AutoModelForCausalLM\nimport quantale\n{load}",
+        f"import quantale\nfrom transformers import AutoModelForCausalLM\n{load}\n{run}",
+        f"from transformers import AutoModelForCausalLM\nimport quantale\n{load}\n{run}",
     ):
         done = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=False

@@ -228,3 +228,20 @@ def test_two_files_are_compared_without_torch_and_in_a_moment(tmp_path: Path) ->
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert time.monotonic() - start < 10
+
+
+def test_verdicts_over_many_variants_are_adjusted_together(tmp_path: Path) -> None:
+    """What barely passes alone may not pass as one of twenty."""
+    base = result(tmp_path, "base")
+    others = []
+    for i in range(20):
+        wobble = random.Random(i)
+        lines = [summary(f"v{i}")]
+        for line in rows("base"):
+            change = line["tokens"] * wobble.gauss(0, 0.042)
+            lines.append({**line, "model": f"v{i}", "nll": line["nll"] + change})
+        others.append(write(tmp_path / f"v{i}.jsonl", lines))
+    alone = [compare_files(base, [one], 0.01, resamples=2000)["verdict"] for one in others]
+    together = compare_files(base, others, 0.01, resamples=2000)["pairs"]
+    passed = [pair["verdict"] for pair in together].count("PASS")
+    assert passed < alone.count("PASS")

@@ -1,6 +1,7 @@
 """Round to nearest: every weight takes the closest value of a min-max grid. Needs no data.
 
-The naive method of product recipe R1 with `symmetric=True, group_size="row", bits=8`.
+There is no paper: rounding is what every other method is measured against. It is the naive
+method of product recipe R1 with `symmetric=True, group_size="row", bits=8`.
 """
 
 from dataclasses import dataclass

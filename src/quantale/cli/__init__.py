@@ -1,0 +1,1 @@
+"""The command line; every verb parses and calls one stage."""

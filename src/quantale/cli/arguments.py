@@ -1,0 +1,46 @@
+"""Arguments checked before anything heavy is imported."""
+
+import re
+from pathlib import Path
+
+from quantale.core.errors import UsageError, nearest
+from quantale.core.registry import METHODS, Registry
+
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+
+
+def check_models(models: list[str]) -> None:
+    """Refuse what is neither a local folder nor possibly a Hub name."""
+    for model in models:
+        path = Path(model)
+        if path.is_dir():
+            continue
+        if path.exists():
+            raise UsageError(f"model {model} is a file; give the directory that holds it")
+        if not _HUB_NAME.fullmatch(model) or ("/" in model and path.parent.is_dir()):
+            raise UsageError(f"no model directory {model}")
+
+
+def check_method(method: str) -> None:
+    """Raise UsageError for a method that no file or entry point names."""
+    _check_name("method", method, METHODS)
+
+
+def check_protocol(protocol: str) -> None:
+    """Raise UsageError for a protocol that no file or entry point names, settings apart."""
+    from quantale.core.recipe_file import PROTOCOLS
+
+    _check_name("protocol", protocol.partition(":")[0], PROTOCOLS)
+
+
+def folder_name(model: str, *marks: str) -> str:
+    """Return a name for what is made from a model: the end of its path and the marks."""
+    words = [word for word in re.findall(r"[A-Za-z0-9._]+", model) if word.strip(".")]
+    return "-".join([*(word for word in words[-3:] if word != "runs"), *marks])
+
+
+def _check_name(kind: str, name: str, registry: Registry) -> None:
+    names = registry.names()
+    if name not in names:
+        hint = nearest(name, names) or f"; there are {', '.join(names)}"
+        raise UsageError(f"no {kind} named {name!r}{hint}")

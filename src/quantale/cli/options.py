@@ -1,0 +1,24 @@
+"""Options that several verbs share, spelled and explained once."""
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Option
+
+Json = Annotated[bool, Option("--json", help="Print one JSON object on stdout.")]
+Debug = Annotated[bool, Option("--debug", help="Show the log, and tracebacks of errors.")]
+Sets = Annotated[
+    list[str],
+    Option("--set", metavar="KEY=VALUE", help="Change one value, as train.steps=100; repeatable."),
+]
+Out = Annotated[Path | None, Option("--out", metavar="DIR", help="Where to write.")]
+Resume = Annotated[bool, Option("--resume", help="Go on with an interrupted run of the same work.")]
+Seed = Annotated[int, Option("--seed", min=0, help="Seed of everything random.")]
+RecipeSeed = Annotated[
+    int | None, Option("--seed", min=0, help="Seed of everything random; short for --set seed=N.")
+]
+
+
+def with_seed(sets: list[str], seed: int | None) -> list[str]:
+    """Return the assignments with `--seed` as the last one."""
+    return sets if seed is None else [*sets, f"seed={seed}"]

@@ -1,0 +1,35 @@
+"""`quantale run`: a whole experiment."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from quantale.cli.options import Debug, Json, Out, RecipeSeed, Resume, Sets, with_seed
+from quantale.cli.terminal import Terminal, pairs
+
+
+def run(
+    recipe: Annotated[str, typer.Argument(help="A shipped recipe's name or a YAML file.")],
+    out: Out = None,
+    sets: Sets = [],  # noqa: B006  typer's way to say "none given"
+    only: Annotated[
+        str | None, typer.Option("--only", metavar="STAGE", help="Do this stage only.")
+    ] = None,
+    resume: Resume = False,
+    seed: RecipeSeed = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Train, quantize, evaluate, compare, and make a page."""
+    from quantale.core.recipe_file import load_recipe
+
+    terminal = Terminal(as_json, debug)
+    resolved = load_recipe(recipe, with_seed(sets, seed))
+    folder = out or Path("runs") / resolved.recipe.name
+    from quantale.stages.pipeline import run_recipe
+
+    with terminal.progress() as progress:
+        result = run_recipe(resolved, folder, only=only, resume=resume, progress=progress)
+    data = {"out": folder, "report": result.report, **result.summary}
+    terminal.result(data, pairs(data))

@@ -1,0 +1,1 @@
+"""Train, quantize, evaluate, bench and compare: functions from run to run."""

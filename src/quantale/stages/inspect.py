@@ -1,0 +1,17 @@
+"""The byte ledger of a model directory."""
+
+from typing import Any
+
+from quantale.models.load import load
+from quantale.quant.ledger import Ledger, inspect
+
+
+def inspect_model(model: str) -> dict[str, Any]:
+    """Return the `--json` fields of `quantale inspect`."""
+    return ledger_of(model).record()
+
+
+def ledger_of(model: str) -> Ledger:
+    """Return the ledger of a model directory or Hub name."""
+    loaded = load(model)
+    return inspect(loaded.model, loaded.path)

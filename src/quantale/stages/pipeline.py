@@ -1,0 +1,248 @@
+"""A whole recipe: a loop over stages that skips what is sealed already.
+
+No stage calls a later one; each reads the sealed runs of its parents.
+"""
+
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from quantale.core import files
+from quantale.core import run as runs
+from quantale.core.errors import OutputExistsError, UsageError, nearest
+from quantale.core.progress import Progress
+from quantale.core.recipe import Recipe
+from quantale.core.recipe_file import ResolvedRecipe, dump
+from quantale.core.records import read_json, write_json
+from quantale.core.run import Run, RunKey
+from quantale.data.load import load_documents
+from quantale.evaluation.language import LanguageSettings
+from quantale.quant.save import verify_saves
+from quantale.stages.bench import bench_stage
+from quantale.stages.compare import compare_stage
+from quantale.stages.corpus import Corpus, first_documents, open_corpus
+from quantale.stages.evaluate import Plan, evaluate_stage
+from quantale.stages.plan import predict
+from quantale.stages.quantize import (
+    CalibrationText,
+    Source,
+    make_methods,
+    quantize_stage,
+    source_of,
+)
+from quantale.stages.train import set_threads, train_stage
+
+BASE = "fp32"
+STAGES = ("train", "quantize", "verify", "evaluate", "bench", "compare")
+
+
+@dataclass(frozen=True)
+class PipelineResult:
+    """What a finished experiment leaves behind."""
+
+    report: Path
+    """The page, or the folder of the last stage that ran."""
+    summary: dict[str, Any]
+
+
+def run_recipe(
+    resolved: ResolvedRecipe, out: Path, *, only: str | None, resume: bool, progress: Progress
+) -> PipelineResult:
+    """Run a recipe into `out`; stages that are sealed with the same key are skipped.
+
+    only: run this stage alone, from the sealed runs before it. Raises UsageError for a stage
+    that does not exist or whose parents are missing.
+    """
+    if only is not None and only not in STAGES:
+        raise UsageError(f"no stage {only!r}; there are {', '.join(STAGES)}{nearest(only, STAGES)}")
+    job = _prepared(resolved, out, resume, progress)
+    for stage in STAGES:
+        if only is None or stage == only:
+            job.steps[stage]()
+        else:
+            job.recall(stage, needed=STAGES.index(stage) < STAGES.index(only))
+        if stage == only:
+            break
+    return job.result(only)
+
+
+def _prepared(resolved: ResolvedRecipe, out: Path, resume: bool, progress: Progress) -> "_Job":
+    """Check everything that can be checked before a minute is spent, then open the folder."""
+    recipe = resolved.recipe
+    set_threads(recipe)
+    for variant in recipe.variants:
+        make_methods(variant)
+    corpus = open_corpus(recipe)
+    text = dump(recipe)
+    known = out / "recipe.yaml"
+    if known.exists() and known.read_text() != text:
+        raise OutputExistsError(f"{out}: holds another recipe; choose another --out or remove it")
+    out.mkdir(parents=True, exist_ok=True)
+    if not known.exists():
+        files.write_atomic(known, text)
+    return _Job(resolved, corpus, out, resume, progress)
+
+
+@dataclass
+class _Job:
+    """The runs of one experiment, as far as they are made."""
+
+    resolved: ResolvedRecipe
+    corpus: Corpus
+    out: Path
+    resume: bool
+    progress: Progress
+    runs: dict[str, Run] = field(default_factory=dict)
+    variants: dict[str, Run] = field(default_factory=dict)
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe."""
+        return self.resolved.recipe
+
+    @property
+    def steps(self) -> dict[str, Callable[[], None]]:
+        """The function of every stage."""
+        return {
+            "train": self.train,
+            "quantize": self.quantize,
+            "verify": self.verify,
+            "evaluate": self.evaluate,
+            "bench": self.bench,
+            "compare": self.compare,
+        }
+
+    def recall(self, stage: str, *, needed: bool) -> None:
+        """Open the runs of a stage that is not run now."""
+        skipped = {"train": self.recipe.train is None, "bench": self.recipe.bench is None}
+        if not needed or skipped.get(stage, False):
+            return
+        names = [v.name for v in self.recipe.variants] if stage == "quantize" else [None]
+        for name in names:
+            path = self.out / stage if name is None else self.out / stage / name
+            if not path.exists():
+                if stage == "bench":
+                    continue
+                raise UsageError(f"{path} is missing; run the stage {stage} first")
+            run = runs.open_run(path)
+            if name is None:
+                self.runs[stage] = run
+            else:
+                self.variants[name] = run
+
+    def train(self) -> None:
+        """Train the base, unless it is a pretrained model used as it is."""
+        if self.recipe.train is not None:
+            self.runs["train"] = train_stage(
+                self.recipe,
+                self.corpus,
+                self.out / "train",
+                resume=self.resume,
+                progress=self.progress,
+            )
+
+    def source(self) -> Source:
+        """Return the model in full precision."""
+        trained = self.runs.get("train")
+        if trained is not None:
+            return Source(trained.path / "model", trained.digest)
+        return source_of(str(self.recipe.model.path))
+
+    def quantize(self) -> None:
+        """Make every variant."""
+        section = self.recipe.calibration
+        documents = self.corpus.train
+        if section.data is not None:
+            documents = load_documents(section.data, split="train", seed=self.recipe.seed)
+        text = CalibrationText(documents, section.samples, section.length, section.seed)
+        for variant in self.recipe.variants:
+            self.variants[variant.name] = quantize_stage(
+                self.source(),
+                variant,
+                text,
+                self.out / "quantize" / variant.name,
+                resume=self.resume,
+                progress=self.progress,
+                verify=False,
+            )
+
+    def verify(self) -> None:
+        """Load every variant in one fresh process and compare its logits, bit for bit."""
+        parents = {name: run.digest for name, run in self.variants.items()}
+        path = self.out / "verify"
+        key = RunKey("verify", 1, {}, parents)
+        done = runs.sealed(path, key)
+        if done is None:
+            self.progress.stage("verify")
+            with runs.making(path, key, resume=self.resume) as folder:
+                expected = {
+                    run.path: str(read_json(run.path / "summary.json")["logits_sha256"])
+                    for run in self.variants.values()
+                }
+                if expected:
+                    verify_saves(expected)
+                write_json(folder / "verified.json", dict.fromkeys(self.variants, True))
+            done = runs.open_run(path)
+        self.runs["verify"] = done
+
+    def folders(self) -> dict[str, Path]:
+        """Return the model folders by name, the base first."""
+        quantized = {name: run.path for name, run in self.variants.items()}
+        return {BASE: self.source().folder, **quantized}
+
+    def digests(self) -> dict[str, str]:
+        """Return what every model folder holds."""
+        quantized = {name: run.digest for name, run in self.variants.items()}
+        return {BASE: self.source().digest, **quantized}
+
+    def evaluate(self) -> None:
+        """Score all models on the same documents."""
+        section = self.recipe.evaluate
+        documents = first_documents(self.corpus.test, section.documents)
+        settings = LanguageSettings(protocol=section.protocol, batch_size=section.batch_size)
+        plan = Plan(self.folders(), self.digests(), BASE, documents, settings, self.recipe.seed)
+        self.runs["evaluate"] = evaluate_stage(
+            plan, self.out / "evaluate", resume=self.resume, progress=self.progress
+        )
+
+    def bench(self) -> None:
+        """Time all models, each in processes of its own."""
+        if self.recipe.bench is not None:
+            self.runs["bench"] = bench_stage(
+                self.folders(),
+                self.digests(),
+                self.recipe.bench,
+                self.out / "bench",
+                resume=self.resume,
+                progress=self.progress,
+            )
+
+    def compare(self) -> None:
+        """Judge and write the page."""
+        self.runs["compare"] = compare_stage(
+            self.recipe,
+            self.folders(),
+            self.runs,
+            self.out / "compare",
+            resume=self.resume,
+            progress=self.progress,
+            command=f"quantale run {shlex.quote(self.resolved.source)}",
+        )
+
+    def result(self, only: str | None) -> PipelineResult:
+        """Return the page, or with `only` the folder of that stage."""
+        if only not in (None, "compare"):
+            return PipelineResult(self.out / str(only), {"stages": sorted(self.runs)})
+        verdicts = read_json(self.out / "compare" / "verdicts.json")
+        pairs = {pair["other"]: pair["verdict"] for pair in verdicts["pairs"]}
+        return PipelineResult(
+            self.out / "compare" / "report.html",
+            {"verdict": verdicts["verdict"], "verdicts": pairs},
+        )
+
+
+def plan_recipe(resolved: ResolvedRecipe) -> dict[str, Any]:
+    """Predict what a recipe needs; see `stages/plan.py`."""
+    return predict(resolved.recipe)

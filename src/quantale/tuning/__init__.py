@@ -1,0 +1,1 @@
+"""The training loop and its checkpoints; each tuning method is a loss and a parameter set."""

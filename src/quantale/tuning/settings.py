@@ -1,0 +1,82 @@
+"""What a training is given and what it gives back: objective, settings, data, result."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import nn
+
+
+class Objective(Protocol):
+    """What a tuning method is to the loop."""
+
+    def trainable(self, model: nn.Module) -> dict[str, nn.Parameter]:
+        """The parameters to change, by name, tied ones once."""
+
+    def loss(self, model: Any, batch: torch.Tensor) -> torch.Tensor:
+        """The scalar to minimise: a mean over the scored targets (those >= 0) of the batch."""
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """The numbers of one training."""
+
+    steps: int
+    """Optimizer steps."""
+    learning_rate: float
+    """Peak rate, reached at the end of the warm-up."""
+    min_learning_rate: float
+    """Rate at the last step."""
+    warmup_steps: int
+    """Steps of linear warm-up."""
+    evaluate_every: int
+    """Steps between two validations; the last step is always followed by one."""
+    checkpoint_every: int
+    """Steps between two checkpoints; what a kill can cost."""
+    accumulation: int = 1
+    """Batches an optimizer step."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """Decay of AdamW's two moments."""
+    weight_decay: float = 0.1
+    """Decoupled decay, of weights with at least two dimensions only."""
+    clip: float = 1.0
+    """Largest gradient norm."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """`auto`: bf16 autocast where the device computes it natively."""
+    seed: int = 1337
+    """Of the dropout; the data has a seed of its own."""
+    cpu: bool = False
+    """Whether to leave a GPU alone."""
+
+
+@dataclass(frozen=True)
+class TrainData:
+    """What is read. Batches are (rows, tokens + 1) int64, -100 where nothing is scored."""
+
+    batches: Callable[[int], torch.Tensor]
+    """The n-th training batch; step s reads the batches s * accumulation and following."""
+    validation: Sequence[torch.Tensor]
+    """The same fixed batches at every validation."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What happened; the model itself now holds the best weights."""
+
+    steps: int
+    """Optimizer steps of the whole training, also those before a resume."""
+    best_step: int
+    """Step whose weights were kept."""
+    best_loss: float
+    """Its validation loss, nats a token."""
+    precision: str
+    """"bf16" or "fp32", as it was computed."""
+    device: str
+    """Where, as torch names it."""
+    threads: int
+    """CPU threads."""
+    tokens: int
+    """Positions seen by this process."""
+    seconds: float
+    """Time of all processes that worked on this training, s."""

@@ -1,0 +1,263 @@
+"""Faults that need real files, through the real command: code, one line, nothing written.
+
+`tests/unit/cli` holds the faults that are found before any file is opened.
+"""
+
+import json
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers.utils import logging
+
+from quantale.cli.app import main
+from quantale.core.files import is_sealed, verify
+
+GPTQ = "--method gptq --bits 4 --calibration story.txt --nsamples 8"
+LETTERS = "abcdefghijkl"
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def _no_bars() -> Iterator[None]:
+    """The command turns them off through the environment, before transformers is imported."""
+    logging.disable_progress_bar()
+    yield
+    logging.enable_progress_bar()
+
+
+def write_model(folder: Path, letters: str = LETTERS, layers: int = 2) -> None:
+    torch.manual_seed(0)
+    vocabulary = {word: index for index, word in enumerate(["<e>", "<u>", *letters])}
+    config = GPT2Config(
+        vocab_size=len(vocabulary),
+        n_positions=16,
+        n_embd=32,
+        n_layer=layers,
+        n_head=2,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    GPT2LMHeadModel(config).save_pretrained(folder)
+    words = Tokenizer(models.WordLevel(vocabulary, unk_token="<u>"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<u>", bos_token="<e>")
+    wrapped.save_pretrained(folder)
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    write_model(tmp_path / "model")
+    story = "\n\n".join(" ".join(LETTERS) for _ in range(60))
+    (tmp_path / "story.txt").write_text(story, encoding="utf-8")
+    (tmp_path / "empty.txt").write_text("", encoding="utf-8")
+    return tmp_path
+
+
+def listing(folder: Path) -> dict[str, int]:
+    """Every file and folder with the time of its last change."""
+    found = sorted(folder.rglob("*"))
+    return {path.relative_to(folder).as_posix(): path.stat().st_mtime_ns for path in found}
+
+
+def failed(words: str, capsys: Capture, *, written: bool = False) -> tuple[int, str]:
+    """Run a verb that fails; returns its code and its one line."""
+    before = listing(Path())
+    code = main(words.split())
+    assert written or listing(Path()) == before
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "Traceback" not in shown.err
+    errors = [line for line in shown.err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert shown.err.endswith(f"{errors[0]}\n")
+    return code, errors[0]
+
+
+@contextmanager
+def disk_of(size: int) -> Iterator[None]:
+    """Let no file grow beyond `size` bytes, as on a disk without room."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("method", ["--method rtn --bits 3", GPTQ])
+def test_a_packed_model_has_no_layer_left_to_quantize(
+    method: str, place: Path, capsys: Capture
+) -> None:
+    assert main("quantize model --method rtn --bits 4 --out packed".split()) == 0
+    capsys.readouterr()
+    code, line = failed(f"quantize packed {method} --out again", capsys)
+    assert code == 2
+    assert "no linear layer of a transformer block matches" in line
+
+
+@pytest.mark.parametrize("verb", ["run", "plan", "train"])
+def test_an_unknown_recipe_key_is_named_with_its_line_and_the_nearest(
+    verb: str, place: Path, capsys: Capture
+) -> None:
+    assert main(["recipes", "quickstart"]) == 0
+    text = capsys.readouterr().out
+    row = next(i for i, part in enumerate(text.splitlines(), 1) if "batch_size:" in part)
+    (place / "mine.yaml").write_text(text.replace("batch_size:", "batchsize:", 1))
+    out = "" if verb == "plan" else "--out o"
+    code, line = failed(f"{verb} mine.yaml {out}", capsys)
+    assert code == 2
+    assert f"mine.yaml:{row}" in line
+    assert "did you mean 'batch_size'" in line
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        ("evaluate model --data empty.txt --out o.jsonl", 3, "empty.txt is empty"),
+        ("compare model model --data empty.txt --out o", 3, "empty.txt is empty"),
+        ("train --model model --data empty.txt --out o", 3, "empty.txt is empty"),
+        ("run quickstart --set data.source=empty.txt --out o", 3, "empty.txt is empty"),
+        ("evaluate model --data story.txt --out empty.txt", 5, "empty.txt: exists already"),
+        ("compare model model --data story.txt --out model", 4, "not sealed"),
+        ("train --model model --data story.txt --out model", 4, "not sealed"),
+        (f"quantize model {GPTQ} --out model", 5, "model: exists already"),
+        (f"quantize model {GPTQ} --seqlen 17 --out o", 2, "exceed the context of 16"),
+        (f"quantize model {GPTQ.replace('8', '80')} --out o", 3, "token"),
+    ],
+)
+def test_bad_data_and_existing_outputs(
+    words: str, code: int, message: str, place: Path, capsys: Capture
+) -> None:
+    found, line = failed(words, capsys)
+    assert message in line
+    assert found == code
+
+
+@pytest.mark.parametrize("verb", ["compare model other --out o", "evaluate model other"])
+def test_models_of_different_vocabularies_are_not_paired(
+    verb: str, place: Path, capsys: Capture
+) -> None:
+    write_model(place / "other", LETTERS[:-1])
+    code, line = failed(f"{verb} --data story.txt", capsys)
+    assert code == 2
+    assert "different tokenizers" in line
+
+
+def test_every_flipped_bit_of_a_safetensors_header_is_refused_or_harmless(
+    place: Path, capsys: Capture
+) -> None:
+    path = place / "model" / "model.safetensors"
+    whole = path.read_bytes()
+    length = int.from_bytes(whole[:8], "little")
+    draw = random.Random(0)
+    begin = 8 + whole[8 : 8 + length].index(b"transformer.")
+    places = [*range(6), *(draw.randrange(begin, 8 + length) for _ in range(30))]
+    for byte in places:
+        damaged = bytearray(whole)
+        damaged[byte] ^= 1 << draw.randrange(7)
+        path.write_bytes(damaged)
+        code, _ = failed("inspect model", capsys)
+        assert code == 4, f"byte {byte}"
+    path.write_bytes(whole)
+    assert main(["inspect", "model"]) == 0
+
+
+@pytest.mark.parametrize("left", [0, 5, 300, 5000])
+def test_a_file_cut_anywhere_is_refused(left: int, place: Path, capsys: Capture) -> None:
+    path = place / "model" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:left])
+    assert failed(f"quantize model {GPTQ} --out o", capsys)[0] == 4
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused_by_name(
+    value: float, place: Path, capsys: Capture
+) -> None:
+    path = place / "model" / "model.safetensors"
+    tensors = load_file(path)
+    tensors["transformer.h.1.mlp.c_fc.weight"][3, 4] = value
+    save_file(tensors, path, {"format": "pt"})
+    code, line = failed(f"quantize model {GPTQ} --out o", capsys)
+    assert code == 4
+    assert "transformer.h.1.mlp.c_fc.weight" in line
+
+
+@pytest.mark.parametrize("room", [10, 100, 6000, 20000])
+def test_a_full_disk_leaves_nothing_of_a_method_without_calibration(
+    room: int, place: Path, capsys: Capture
+) -> None:
+    with disk_of(room):
+        code, line = failed("quantize model --method rtn --bits 8 --out deep/o", capsys)
+    assert code == 6
+    assert "cannot be written" in line
+
+
+def test_a_full_disk_is_noticed_before_calibration_starts(place: Path, capsys: Capture) -> None:
+    with disk_of(8000):
+        code, line = failed(f"quantize model {GPTQ} --out o", capsys)
+    assert code == 6
+    assert "cannot be written" in line
+
+
+def test_a_half_made_output_is_continued_only_on_request_and_with_the_same_settings(
+    place: Path, capsys: Capture
+) -> None:
+    with disk_of(20000):
+        code, _ = failed(f"quantize model {GPTQ} --out o", capsys, written=True)
+    assert code == 6
+    assert not (place / "o").exists()
+    assert sorted(p.name for p in (place / ".o.partial/scratch").glob("block-*")) == [
+        "block-0000",
+        "block-0001",
+    ]
+    code, line = failed(f"quantize model {GPTQ} --out o", capsys)
+    assert (code, "--resume" in line) == (5, True)
+    for other in (GPTQ.replace("4", "3"), f"{GPTQ} --seed 1", f"{GPTQ} --set damp=0.1"):
+        code, line = failed(f"quantize model {other} --out o --resume", capsys)
+        assert (code, "other settings" in line) == (5, True)
+    assert main(f"quantize model {GPTQ} --out o --resume".split()) == 0
+    verify(place / "o", full=True)
+    assert not (place / ".o.partial").exists()
+
+
+def test_an_interrupted_run_ends_in_order_and_can_be_resumed(place: Path, capsys: Capture) -> None:
+    write_model(place / "deep", layers=24)
+    for number, expected in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        code, shown = interrupted(f"quantize deep {GPTQ} --out o{expected}", expected, number)
+        assert code == expected
+        errors = [line for line in shown.splitlines() if not line.startswith("quantize ")]
+        assert len(errors) == 1
+        assert errors[0].startswith("error: ")
+        assert not (place / f"o{expected}").exists()
+    assert main(f"quantize deep {GPTQ} --out o143 --resume --json".split()) == 0
+    assert json.loads(capsys.readouterr().out)["sites_quantized"] == 96
+    names = {path.name for path in place.iterdir()}
+    assert names == {"model", "deep", "story.txt", "empty.txt", ".o130.partial", "o143"}
+
+
+def interrupted(words: str, mark: int, number: signal.Signals) -> tuple[int, str]:
+    """Send a signal when the first block is finished; returns the exit code and stderr."""
+    command = [sys.executable, "-m", "quantale.cli", *words.split()]
+    first = Path(f".o{mark}.partial/scratch/block-0000")
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        limit = time.monotonic() + 120
+        while not is_sealed(first):
+            assert process.poll() is None
+            assert time.monotonic() < limit
+            time.sleep(0.005)
+        process.send_signal(number)
+        _, shown = process.communicate(timeout=120)
+    return process.returncode, shown

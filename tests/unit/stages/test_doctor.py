@@ -1,0 +1,39 @@
+"""The doctor's rows: nothing needed is missing here, and every gap has its fix."""
+
+import importlib.metadata
+
+import pytest
+
+from quantale.stages import doctor
+
+
+def test_this_machine_has_everything_that_is_needed() -> None:
+    rows = doctor.diagnose()
+    assert {"python", "torch", "transformers", "processor", "memory", "disk", "cuda", "ray"} <= {
+        row["check"] for row in rows
+    }
+    assert [row for row in rows if row["required"] and not row["ok"]] == []
+
+
+def test_a_gap_comes_with_its_fix_and_nothing_else_does() -> None:
+    assert all((row["fix"] is None) == row["ok"] for row in doctor.diagnose())
+
+
+def test_a_package_of_another_version_is_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = ["torch<2.14,>=2.10", "absent>=1", 'gradio>=6; extra == "serve"']
+    monkeypatch.setattr(importlib.metadata, "requires", lambda _name: wanted)
+    found = {"torch": "2.15.0"}
+
+    def version(name: str) -> str:
+        if name not in found:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return found[name]
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    rows = {row["check"]: row for row in doctor.diagnose()}
+    assert not rows["torch"]["ok"]
+    assert rows["torch"]["fix"] == "pip install 'torch<2.14,>=2.10'"
+    assert rows["absent"]["detail"].startswith("missing")
+    assert rows["absent"]["required"]
+    assert rows["gradio"]["fix"] == "pip install 'quantale[serve]'"
+    assert not rows["gradio"]["required"]
