@@ -97,15 +97,13 @@ def disk_of(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.parametrize("method", ["--method rtn --bits 3", GPTQ])
-def test_a_packed_model_has_no_layer_left_to_quantize(
-    method: str, place: Path, capsys: Capture
-) -> None:
-    assert main("quantize model --method rtn --bits 4 --out packed".split()) == 0
+def test_a_packed_model_has_no_layer_left_to_quantize(place: Path, capsys: Capture) -> None:
+    assert main(["quantize", "model", "--method=rtn", "--bits=4", "--out=packed"]) == 0
     capsys.readouterr()
-    code, line = failed(f"quantize packed {method} --out again", capsys)
-    assert code == 2
-    assert "no linear layer of a transformer block matches" in line
+    for method in ("--method rtn --bits 3", GPTQ):
+        code, line = failed(f"quantize packed {method} --out again", capsys)
+        assert code == 2
+        assert "no linear layer of a transformer block matches" in line
 
 
 @pytest.mark.parametrize("verb", ["run", "plan", "train"])
@@ -114,13 +112,13 @@ def test_an_unknown_recipe_key_is_named_with_its_line_and_the_nearest(
 ) -> None:
     assert main(["recipes", "quickstart"]) == 0
     text = capsys.readouterr().out
-    row = next(i for i, part in enumerate(text.splitlines(), 1) if "batch_size:" in part)
-    (place / "mine.yaml").write_text(text.replace("batch_size:", "batchsize:", 1))
+    row = next(i for i, part in enumerate(text.splitlines(), 1) if "vocab_size:" in part)
+    (place / "mine.yaml").write_text(text.replace("vocab_size:", "vocabsize:", 1))
     out = "" if verb == "plan" else "--out o"
     code, line = failed(f"{verb} mine.yaml {out}", capsys)
     assert code == 2
     assert f"mine.yaml:{row}" in line
-    assert "did you mean 'batch_size'" in line
+    assert "did you mean 'vocab_size'" in line
 
 
 @pytest.mark.parametrize(
@@ -131,8 +129,6 @@ def test_an_unknown_recipe_key_is_named_with_its_line_and_the_nearest(
         ("train --model model --data empty.txt --out o", 3, "empty.txt is empty"),
         ("run quickstart --set data.source=empty.txt --out o", 3, "empty.txt is empty"),
         ("evaluate model --data story.txt --out empty.txt", 5, "empty.txt: exists already"),
-        ("compare model model --data story.txt --out model", 4, "not sealed"),
-        ("train --model model --data story.txt --out model", 4, "not sealed"),
         (f"quantize model {GPTQ} --out model", 5, "model: exists already"),
         (f"quantize model {GPTQ} --seqlen 17 --out o", 2, "exceed the context of 16"),
         (f"quantize model {GPTQ.replace('8', '80')} --out o", 3, "token"),
@@ -195,7 +191,7 @@ def test_weights_that_are_not_finite_are_refused_by_name(
     assert "transformer.h.1.mlp.c_fc.weight" in line
 
 
-@pytest.mark.parametrize("room", [10, 100, 6000, 20000])
+@pytest.mark.parametrize("room", [100, 6000, 20000])
 def test_a_full_disk_leaves_nothing_of_a_method_without_calibration(
     room: int, place: Path, capsys: Capture
 ) -> None:
@@ -234,30 +230,37 @@ def test_a_half_made_output_is_continued_only_on_request_and_with_the_same_setti
 
 
 def test_an_interrupted_run_ends_in_order_and_can_be_resumed(place: Path, capsys: Capture) -> None:
-    write_model(place / "deep", layers=24)
-    for number, expected in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
-        code, shown = interrupted(f"quantize deep {GPTQ} --out o{expected}", expected, number)
-        assert code == expected
+    write_model(place / "deep", layers=12)
+    signals = {130: signal.SIGINT, 143: signal.SIGTERM}
+    running = {code: started(f"quantize deep {GPTQ} --out o{code}") for code in signals}
+    interrupt({running[code]: number for code, number in signals.items()})
+    for code, process in running.items():
+        shown = process.communicate(timeout=120)[1]
+        assert process.returncode == code
         errors = [line for line in shown.splitlines() if not line.startswith("quantize ")]
         assert len(errors) == 1
         assert errors[0].startswith("error: ")
-        assert not (place / f"o{expected}").exists()
-    assert main(f"quantize deep {GPTQ} --out o143 --resume --json".split()) == 0
-    assert json.loads(capsys.readouterr().out)["sites_quantized"] == 96
     names = {path.name for path in place.iterdir()}
-    assert names == {"model", "deep", "story.txt", "empty.txt", ".o130.partial", "o143"}
+    assert names == {"model", "deep", "story.txt", "empty.txt", ".o130.partial", ".o143.partial"}
+    assert main(f"quantize deep {GPTQ} --out o143 --resume --json".split()) == 0
+    assert json.loads(capsys.readouterr().out)["sites_quantized"] == 4 * 12
+    verify(place / "o143", full=True)
 
 
-def interrupted(words: str, mark: int, number: signal.Signals) -> tuple[int, str]:
-    """Send a signal when the first block is finished; returns the exit code and stderr."""
+def started(words: str) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "quantale.cli", *words.split()]
-    first = Path(f".o{mark}.partial/scratch/block-0000")
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        limit = time.monotonic() + 120
-        while not is_sealed(first):
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+
+def interrupt(waiting: dict["subprocess.Popen[str]", signal.Signals]) -> None:
+    """Send every process its signal as soon as its first block is finished."""
+    limit = time.monotonic() + 120
+    while waiting:
+        for process, number in list(waiting.items()):
             assert process.poll() is None
-            assert time.monotonic() < limit
-            time.sleep(0.005)
-        process.send_signal(number)
-        _, shown = process.communicate(timeout=120)
-    return process.returncode, shown
+            out = str(process.args[-1])  # type: ignore[index]
+            if is_sealed(Path(f".{out}.partial/scratch/block-0000")):
+                process.send_signal(number)
+                del waiting[process]
+        assert time.monotonic() < limit
+        time.sleep(0.005)

@@ -19,6 +19,7 @@ from quantale.data.tokenizers import character_table, encode_batch
 
 Align = Literal["stream", "document"]
 _Array = np.ndarray[Any, np.dtype[Any]]
+_ENCODED_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,29 @@ def encode_documents(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -
     tokens[inside] = flat
     unknown = tokenizer.unk_token_id
     return TokenStream(tokens, starts, 0 if unknown is None else int((flat == unknown).sum()))
+
+
+def encode_enough(
+    tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], tokens: int, seed: int
+) -> TokenStream:
+    """Encode texts in a random order until there are that many tokens, or no text is left."""
+    order = np.random.default_rng([seed, len(texts)]).permutation(len(texts))
+    parts: list[TokenStream] = []
+    count = 0
+    for first in range(0, len(texts), _ENCODED_AT_ONCE):
+        chosen = [texts[i] for i in order[first : first + _ENCODED_AT_ONCE]]
+        parts.append(encode_documents(tokenizer, chosen))
+        count += len(parts[-1])
+        if count >= tokens:
+            break
+    if not parts:
+        raise DataError("there are no documents to encode")
+    shifts = np.cumsum([0, *(len(part) for part in parts[:-1])])
+    starts = [part.starts + shift for part, shift in zip(parts, shifts, strict=True)]
+    unknown = sum(part.unknown for part in parts)
+    return TokenStream(
+        np.concatenate([part.tokens for part in parts]), np.concatenate(starts), unknown
+    )
 
 
 def _pieces(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[_Array]:

@@ -88,7 +88,7 @@ class VariantRow:
     peak_memory_bytes: int | None = None
     kernel: str = ""
     layer_errors: tuple[tuple[str, float], ...] = ()
-    """Site name and relative error of its output, in the order of the model."""
+    """Site name and relative error (root of squared error over squared output), model order."""
     verified: bool | None = None
     """Reloaded in a fresh process with bit-equal logits."""
     samples: tuple[str, ...] = ()

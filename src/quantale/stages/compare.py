@@ -144,7 +144,7 @@ class _Rows:
             ms_per_token_p90=None if speed is None else speed["extra"]["p90"],
             peak_memory_bytes=None if peak is None else int(peak["value"]),
             kernel="torch" if speed is None else speed["kernel"],
-            layer_errors=tuple(self._errors.get(name, {}).items()),
+            layer_errors=tuple((site, e**0.5) for site, e in self._errors.get(name, {}).items()),
             verified=self._verified(name, base),
             samples=tuple(self._samples.get(name, ())),
             quantize_seconds=_seconds(folder),

@@ -21,7 +21,7 @@ from quantale.core.registry import METHODS
 from quantale.core.run import Run, RunKey
 from quantale.data.documents import Documents
 from quantale.data.load import load_documents
-from quantale.data.windows import calibration_windows, encode_documents
+from quantale.data.windows import calibration_windows, encode_enough
 from quantale.models.load import load, local_folder
 from quantale.quant.apply import Method, SiteResult
 from quantale.quant.ledger import Ledger, inspect
@@ -123,8 +123,10 @@ class CalibrationText:
         context = int(network.config.max_position_embeddings)
         if self.length is not None and self.length > context:
             raise UsageError(f"windows of {self.length} tokens exceed the context of {context}")
-        stream = encode_documents(tokenizer, self.documents.texts)
-        return calibration_windows(stream, self.samples, self.length or context, self.seed)
+        length = self.length or context
+        enough = 2 * self.samples * length  # so that a window is still a draw
+        stream = encode_enough(tokenizer, self.documents.texts, enough, self.seed)
+        return calibration_windows(stream, self.samples, length, self.seed)
 
 
 def quantize_model(

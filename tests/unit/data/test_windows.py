@@ -18,6 +18,7 @@ from quantale.data.windows import (
     WindowSampler,
     calibration_windows,
     encode_documents,
+    encode_enough,
 )
 
 TEXTS = load_documents("storygen", limit=20).texts
@@ -159,3 +160,18 @@ def test_no_documents_and_no_boundary_are_data_errors() -> None:
     bare = PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer)
     with pytest.raises(DataError, match="neither a BOS nor an EOS"):
         encode_documents(bare, ["ab"])
+
+
+def test_only_as_many_documents_are_encoded_as_are_needed() -> None:
+    texts = [f"story {i} " * 5 for i in range(500)]
+    tokenizer = train_characters(texts)
+    whole = encode_documents(tokenizer, texts)
+    some = encode_enough(tokenizer, texts, 1000, seed=3)
+    assert 1000 <= len(some) < len(whole) // 5
+    assert (some.tokens[some.starts] == tokenizer.bos_token_id).all()
+    assert (some.tokens == tokenizer.bos_token_id).sum() == len(some.starts)
+    again = encode_enough(tokenizer, texts, 1000, seed=3)
+    assert np.array_equal(some.tokens, again.tokens)
+    other = encode_enough(tokenizer, texts, 1000, seed=4)
+    assert not np.array_equal(some.tokens[:200], other.tokens[:200])
+    assert len(encode_enough(tokenizer, texts, 10**9, seed=3)) == len(whole)
