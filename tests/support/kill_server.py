@@ -30,11 +30,17 @@ class KillServer:
             | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
         )
 
-    def order(self, *, kill_after: float = 600.0, **order: Any) -> dict[str, Any]:
-        """Have an order done until its end or its kill: {"killed", "code", "seconds"}."""
+    def order(
+        self, *, kill_after: float = 600.0, once: Path | None = None, **order: Any
+    ) -> dict[str, Any]:
+        """Have an order done until its end or its kill: {"killed", "code", "seconds"}.
+
+        kill_after: seconds from the start, or from when the path `once` is there.
+        """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"kill_after": kill_after, **order}) + "\n")
+        order |= {"kill_after": kill_after, "once": None if once is None else str(once)}
+        self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
         answer: dict[str, Any] = json.loads(self._process.stdout.readline())
         return answer
@@ -54,7 +60,7 @@ def serve(work: Callable[[dict[str, Any]], None]) -> None:
         child = os.fork()
         if child == 0:
             _work(work, order)
-        if signal.sigtimedwait({signal.SIGCHLD}, order["kill_after"]) is None:
+        if _outlives(order["once"], order["kill_after"]):
             os.kill(child, signal.SIGKILL)
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         signal.sigtimedwait({signal.SIGCHLD}, 0)
@@ -62,6 +68,14 @@ def serve(work: Callable[[dict[str, Any]], None]) -> None:
         answer = {"killed": code == -signal.SIGKILL, "code": code, "seconds": seconds}
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
+
+
+def _outlives(once: str | None, seconds: float) -> bool:
+    """Wait for the path, then for the seconds; False as soon as the child ends before."""
+    while once is not None and not Path(once).exists():
+        if signal.sigtimedwait({signal.SIGCHLD}, 0.001) is not None:
+            return False
+    return signal.sigtimedwait({signal.SIGCHLD}, seconds) is None
 
 
 def _work(work: Callable[[dict[str, Any]], None], order: dict[str, Any]) -> NoReturn:

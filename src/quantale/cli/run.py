@@ -31,5 +31,5 @@ def run(
 
     with terminal.progress() as progress:
         result = run_recipe(resolved, folder, only=only, resume=resume, progress=progress)
-    data = {"out": folder, "report": result.report, **result.summary}
+    data = {"out": folder, **result.summary, "report": result.report}
     terminal.result(data, pairs(data))

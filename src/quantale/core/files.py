@@ -131,8 +131,7 @@ def staging(target: Path, *, key: str, resume: bool = False) -> Iterator[Path]:
         seal(folder)
         folder.rename(target)
         sync(target.parent)
-        for name in _TRANSIENT:
-            _remove(target / name)
+        tidy(target)
     except BaseException as error:
         if not any((folder / name).exists() for name in _RESUMABLE):
             shutil.rmtree(folder, ignore_errors=True)
@@ -142,6 +141,12 @@ def staging(target: Path, *, key: str, resume: bool = False) -> Iterator[Path]:
         raise
     finally:
         os.close(lock)
+
+
+def tidy(target: Path) -> None:
+    """Remove what served the making of a sealed folder; a kill can have left it there."""
+    for name in _TRANSIENT:
+        _remove(target / name)
 
 
 @contextmanager
@@ -225,7 +230,7 @@ def _files_below(folder: Path) -> list[Path]:
 
 def _remove(path: Path) -> None:
     if path.is_dir():
-        shutil.rmtree(path)
+        shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
 

@@ -65,6 +65,7 @@ def sealed(path: Path, key: RunKey) -> Run | None:
         raise OutputExistsError(
             f"{path}: was made with other settings or parents; choose another --out or remove it"
         )
+    files.tidy(path)
     return run
 
 

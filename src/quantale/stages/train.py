@@ -107,7 +107,9 @@ def _data(
     recipe: Recipe, section: TrainSection, corpus: Corpus, tokenizer: Any, context: int
 ) -> TrainData:
     stream = windows.encode_documents(tokenizer, corpus.train.texts)
-    sampler = windows.WindowSampler(stream, context, section.batch_size, recipe.seed)
+    sampler = windows.WindowSampler(
+        stream, context, section.batch_size, recipe.seed, align="stream"
+    )
     held_out = first_documents(corpus.validation, section.evaluate_documents)
     return TrainData(sampler.batch, validation_batches(tokenizer, held_out.texts, context, section))
 
@@ -115,14 +117,23 @@ def _data(
 def validation_batches(
     tokenizer: Any, texts: list[str], context: int, section: TrainSection
 ) -> Sequence[Tensor]:
-    """Return the held-out documents as rows (rows, context + 1), each token a target once."""
+    """Return held-out documents as rows (rows, context + 1), each token a target once.
+
+    A document begins a row, as in evaluation; what is longer goes on in rows of its own.
+    """
     stream = windows.encode_documents(tokenizer, texts)
     tokens = torch.from_numpy(stream.tokens.astype("int64"))
-    rows = []
-    for start in range(0, len(tokens) - 1, context):
-        row = tokens[start : start + context + 1]
-        rows.append(torch.nn.functional.pad(row, (0, context + 1 - len(row)), value=-100))
+    ends = [*stream.starts[1:].tolist(), len(tokens)]
+    rows = [
+        _row(tokens[start : min(start + context + 1, end)], context + 1)
+        for first, end in zip(stream.starts.tolist(), ends, strict=True)
+        for start in range(first, end - 1, context)
+    ]
     return list(torch.split(torch.stack(rows), section.batch_size))
+
+
+def _row(tokens: Tensor, length: int) -> Tensor:
+    return torch.nn.functional.pad(tokens, (0, length - len(tokens)), value=-100)
 
 
 def _settings(recipe: Recipe, section: TrainSection) -> TrainSettings:

@@ -73,7 +73,9 @@ def test_a_run_is_skipped_with_its_key_and_refused_with_another(tmp_path: Path) 
     assert sealed(path, key) is None
     with making(path, key) as folder:
         (folder / "x").write_text("x")
+    (path / "checkpoints").mkdir()  # as a kill between rename and tidying leaves it
     found = sealed(path, key)
+    assert not (path / "checkpoints").exists()
     assert found == open_run(path, full=True)
     with pytest.raises(OutputExistsError, match="other settings"):
         sealed(path, other)
