@@ -17,6 +17,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from quantale.core.errors import EnvironmentLackingError, ModelFileError, OutputExistsError
 
 MANIFEST = "MANIFEST.json"
@@ -46,7 +48,8 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 def seal(folder: Path) -> str:
     """Hash and sync every file, write the manifest last, and return the manifest's sha256."""
     files = {}
-    (folder / MANIFEST).unlink(missing_ok=True)
+    for stale in (MANIFEST, f".{MANIFEST}.tmp"):  # left by a kill while sealing
+        (folder / stale).unlink(missing_ok=True)
     for path in _files_below(folder):
         path.chmod(0o644)
         files[path.relative_to(folder).as_posix()] = {
@@ -124,7 +127,14 @@ def staging(target: Path, *, key: str, resume: bool = False) -> Iterator[Path]:
         raise OutputExistsError(f"{target}: exists already; choose another --out or remove it")
     made = [p for p in target.parents if not p.exists()]
     folder = target.parent / f".{target.name}.partial"
-    _open_staging(folder, key, resume)
+    fresh = not folder.exists()
+    try:
+        _open_staging(folder, key, resume)
+    except EnvironmentLackingError:
+        if fresh:
+            shutil.rmtree(folder, ignore_errors=True)
+            _remove_empty(made)
+        raise
     lock = _lock(folder)
     try:
         yield folder
@@ -147,6 +157,15 @@ def tidy(target: Path) -> None:
     """Remove what served the making of a sealed folder; a kill can have left it there."""
     for name in _TRANSIENT:
         _remove(target / name)
+
+
+@contextmanager
+def disk_faults(path: Path) -> Iterator[None]:
+    """Raise EnvironmentLackingError where safetensors cannot write, such as on a full disk."""
+    try:
+        yield
+    except SafetensorError as error:
+        raise EnvironmentLackingError(f"{path}: cannot be written: {error}") from error
 
 
 @contextmanager

@@ -12,8 +12,13 @@ from quantale.core.recipe_yaml import KeyPath, show
 
 
 def explain(error: ValidationError, data: Any, places: Mapping[KeyPath, str]) -> str:
-    """Return one line about the first fault; `places` says where each path was written."""
-    details = error.errors(include_url=False)
+    """Return one line about the first fault; `places` says where each path was written.
+
+    An unknown key comes before others: a misspelt one is missing too, and its spelling helps.
+    """
+    details = sorted(
+        error.errors(include_url=False), key=lambda detail: detail["type"] != "extra_forbidden"
+    )
     path = _path(details[0], data)
     same = [detail for detail in details if _path(detail, data) == path]
     parts = (_place(path, places), show(path), _reason(same, path))

@@ -60,6 +60,8 @@ def sealed(path: Path, key: RunKey) -> Run | None:
     """
     if not path.exists():
         return None
+    if not files.is_sealed(path):
+        raise OutputExistsError(f"{path}: exists and is no run; choose another --out or remove it")
     run = open_run(path)
     if run.key != key.digest():
         raise OutputExistsError(

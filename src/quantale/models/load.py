@@ -4,6 +4,7 @@ A name that is no local folder is fetched from the Hub into its cache first, wit
 that downloads pass the same gate. `trust_remote_code` is never on.
 """
 
+import functools
 import re
 from itertools import chain
 from pathlib import Path
@@ -16,6 +17,7 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+from quantale.core import files
 from quantale.core.errors import EnvironmentLackingError, HubError, ModelFileError
 from quantale.models import gate, nanogpt, nanogpt_config
 
@@ -61,6 +63,7 @@ def load(
     nanogpt_config.register()
     nanogpt.register()
     folder = local_folder(path_or_name)
+    _check_seal(folder)
     stored = gate.check_folder(folder)
     _check_size(folder, sum(entry.elements for entry in stored.values()))
     model = _load_model(folder, dtype)
@@ -83,6 +86,20 @@ def local_folder(path_or_name: str | Path) -> Path:
             "check the name and the network, or give a local folder"
         ) from error
     return Path(found)
+
+
+def _check_seal(folder: Path) -> None:
+    """Verify every hash of a model that lies in a sealed run, once for each state of its files."""
+    for place in (folder, folder.parent):
+        if files.is_sealed(place):
+            found = sorted(p for p in place.rglob("*") if p.is_file())
+            _verified(place, tuple((p.stat().st_size, p.stat().st_mtime_ns) for p in found))
+
+
+@functools.lru_cache(maxsize=64)
+def _verified(place: Path, state: tuple[tuple[int, int], ...]) -> str:
+    del state
+    return files.verify(place, full=True)
 
 
 def check_finite(model: nn.Module, source: Path) -> None:

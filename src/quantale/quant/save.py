@@ -7,13 +7,11 @@ import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from quantale.core import files
@@ -26,19 +24,10 @@ def write_model(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, folder: Path
 ) -> None:
     """Write configuration, weights and tokenizer into a staging folder."""
-    with disk_faults(folder):
+    with files.disk_faults(folder):
         model.save_pretrained(folder)
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
-
-
-@contextmanager
-def disk_faults(path: Path) -> Iterator[None]:
-    """Raise EnvironmentLackingError where safetensors cannot write, such as on a full disk."""
-    try:
-        yield
-    except SafetensorError as error:
-        raise EnvironmentLackingError(f"{path}: cannot be written: {error}") from error
 
 
 def save(quantized: tuple[PreTrainedModel, Any], out: str | Path) -> Path:

@@ -31,7 +31,6 @@ from quantale.quant.calibration import (
     reserve,
 )
 from quantale.quant.packed import PackedTensor
-from quantale.quant.save import disk_faults
 from quantale.quant.sites import Site
 from quantale.quant.stored import format_from, format_record
 
@@ -156,7 +155,7 @@ def _keep(results: list[SiteResult], folder: Path) -> None:
             for result in results
             for name, tensor in result.packed.tensors.items()
         }
-        with disk_faults(folder):
+        with files.disk_faults(folder):
             save_file(tensors, staged / "packed.safetensors")
         write_json(staged / "results.json", {r.site.name: _record(r) for r in results})
 

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from quantale.core.errors import ModelFileError, UsageError
-from quantale.core.files import latest_valid, sealed_folder, write_atomic
+from quantale.core.files import disk_faults, latest_valid, sealed_folder, write_atomic
 
 KEPT = 2
 _PATTERN = "step-*"
@@ -56,7 +56,8 @@ def save(
     environment: what the bytes of a result depend on besides the recipe, such as threads.
     """
     parent = folder / "checkpoints"
-    with sealed_folder(parent / f"step-{state.step:06d}") as target:
+    folder_name = parent / f"step-{state.step:06d}"
+    with disk_faults(folder_name), sealed_folder(folder_name) as target:
         save_file(_contiguous(weights), target / "model.safetensors")
         save_file(state.best_weights, target / "best.safetensors")
         save_file(_optimizer_tensors(optimizer, weights), target / "optimizer.safetensors")

@@ -77,7 +77,7 @@ def test_a_file_that_is_not_text_is_a_usage_error(tmp_path: Path) -> None:
         (
             "    method: gptq",
             "    methd: gptq",
-            "tiny.yaml:14: variants[1].method: is missing",
+            "tiny.yaml:15: variants[1].methd: unknown key; did you mean 'method'?",
         ),
         (
             "    bits: 4",
@@ -85,13 +85,17 @@ def test_a_file_that_is_not_text_is_a_usage_error(tmp_path: Path) -> None:
             "tiny.yaml:13: variants[0].bitz: unknown key; did you mean 'bits'?",
         ),
         ("method: rtn", "method: rtm", "tiny.yaml:12: variants[0].method: no method named 'rtm'"),
-        ("  steps: 10", "  stpes: 10", "tiny.yaml:2: train.steps: is missing"),
+        (
+            "  steps: 10",
+            "  stpes: 10",
+            "tiny.yaml:3: train.stpes: unknown key; did you mean 'steps'?",
+        ),
         ("steps: 10", "steps: ten", "tiny.yaml:3: train.steps: should be a valid integer"),
         ("bits: 4", "bits: 9", "tiny.yaml:13: variants[0].bits: should be less than or equal to 8"),
         ("name: b", "name: a", "tiny.yaml:14: variants[1].name: 'a' is already"),
         ("name: b", "name: ../b", "tiny.yaml:14: variants[1].name: '../b' is not safe"),
         ("warmup_steps: 2", "warmup_steps: 11", "tiny.yaml:7: train.warmup_steps: longer"),
-        ("name: tiny", "nmae: tiny", "tiny.yaml:1: name: is missing"),
+        ("name: tiny", "nmae: tiny", "tiny.yaml:1: nmae: unknown key; did you mean 'name'?"),
         ("name: tiny", "name: tiny\nmodle: {}", "tiny.yaml:2: modle: unknown key; did you mean"),
         ("name: tiny", "name: tiny\nname: x", "tiny.yaml:2: name: duplicate key"),
         (

@@ -19,6 +19,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from quantale.core import files
 from quantale.core.errors import EnvironmentLackingError, HubError, ModelFileError
 from quantale.models.build import build_model
 from quantale.models.load import load
@@ -186,3 +187,16 @@ def test_a_hub_name_offline_is_a_hub_error_of_one_line(monkeypatch: pytest.Monke
 def test_a_device_that_is_not_here_is_an_environment_error(folder: Path) -> None:
     with pytest.raises(EnvironmentLackingError, match="no GPU"):
         load(folder, device="cuda")
+
+
+def test_a_flipped_bit_in_a_sealed_model_is_noticed(tmp_path: Path) -> None:
+    target = tmp_path / "run"
+    with files.staging(target, key="k") as folder:
+        make("gpt2").save_pretrained(folder / "model")
+    load(target / "model")
+    weights = target / "model" / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(ModelFileError, match="content differs from its seal"):
+        load(target / "model")
