@@ -229,6 +229,7 @@ def test_a_half_made_output_is_continued_only_on_request_and_with_the_same_setti
     assert not (place / ".o.partial").exists()
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_ends_in_order_and_can_be_resumed(place: Path, capsys: Capture) -> None:
     write_model(place / "deep", layers=12)
     signals = {130: signal.SIGINT, 143: signal.SIGTERM}
