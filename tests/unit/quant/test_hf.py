@@ -78,7 +78,12 @@ def test_a_fresh_process_computes_the_same_bits_and_generates(tmp_path: Path) ->
 
 
 def test_a_process_without_quantale_gets_an_error_and_never_random_weights(tmp_path: Path) -> None:
-    cases = [(tiny_gpt2, 4, 16), (tiny_gpt2, 8, "row"), (tiny_llama, 4, 16), (tiny_llama, 8, "row")]
+    cases: list[tuple[Callable[[], PreTrainedModel], int, int | str]] = [
+        (tiny_gpt2, 4, 16),
+        (tiny_gpt2, 8, "row"),
+        (tiny_llama, 4, 16),
+        (tiny_llama, 8, "row"),
+    ]
     for index, (make, bits, group) in enumerate(cases):
         model = make()
         quantize_model(model, Methods(Rtn(bits, group)))  # 8 bits a row has the bytes of the shape
