@@ -83,7 +83,7 @@ def test_plan_shows_values_origins_and_predictions(
     assert main(["plan", "quickstart", "--json"]) == 0
     shown = last_json(capsys)
     assert shown["predicted"]["seconds"] == 60.0
-    assert shown["recipe"]["model"]["width"] == 128
+    assert shown["recipe"]["model"]["width"] == 192
     assert shown["origins"]["train.clip"] == "default"
 
 

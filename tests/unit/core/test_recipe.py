@@ -61,7 +61,7 @@ def test_quickstart_is_a_model_of_about_a_million_parameters_with_packed_embeddi
         12 * model.layers * model.width**2
         + (model.context + loaded.tokenizer.vocab_size) * model.width
     )
-    assert 0.8e6 < total < 1.2e6
+    assert 0.8e6 < total < 1.3e6
     packed = {(v.method, v.bits, v.embedding_bits) for v in loaded.variants if v.embedding_bits}
     assert packed == {("gptq", 4, 8), ("gptq", 3, 4)}
 
