@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
+
 from quantale.core import run as runs
 from quantale.core.progress import Progress
 from quantale.core.recipe import BenchSection
@@ -25,13 +27,17 @@ def bench_stage(
     progress: Progress,
 ) -> Run:
     """Time every model, or return the run that is there already."""
-    key = RunKey("bench", VERSION, section.model_dump(mode="json"), digests)
+    threads = torch.get_num_threads()
+    content = section.model_dump(mode="json") | {"threads": threads}
+    key = RunKey("bench", VERSION, content, digests)
     done = runs.sealed(out, key)
     if done is not None:
         progress.note(f"{out} is there already: skipped")
         return done
     settings = LatencySettings(
-        **section.model_dump(), describe="quantale.quant.ledger:kernel_names"
+        **section.model_dump(),
+        threads=threads,
+        describe="quantale.quant.ledger:kernel_names",
     )
     progress.stage("bench", section.rounds * len(folders))
     with runs.making(out, key, resume=resume) as folder:
