@@ -1,7 +1,7 @@
 """Calibration: what each layer's inputs look like, gathered block by block.
 
-Hidden states at the border of a block live in a memory-mapped scratch file, so that memory holds
-one batch, one block and the Hessians of one group of sites, however large the calibration set.
+Hidden states at the border of a block live in a scratch file, so that memory holds one batch,
+one block and the Hessians of one group of sites, however large the calibration set.
 Sites that read the same input share one Hessian. Every site sees the inputs that its already
 quantized predecessors produce ("true sequential", section 4 of arXiv 2210.17323).
 """
@@ -66,7 +66,7 @@ class BlockCall:
 def reserve(paths: Sequence[Path], nbytes: int) -> None:
     """Give every file its size on the disk; new files go again when one finds no room.
 
-    A mapped file without blocks of its own would end the process with SIGBUS on a full disk.
+    So a full disk is found before any work is done.
     """
     new = [path for path in paths if not path.exists()]
     try:
@@ -81,24 +81,33 @@ def reserve(paths: Sequence[Path], nbytes: int) -> None:
 
 
 class HiddenStates:
-    """Hidden states of all samples at one block border, in a memory-mapped file."""
+    """Hidden states of all samples at one block border, in a file that is read in pieces.
+
+    Not memory-mapped: mapped pages would count as resident memory of the process.
+    """
 
     def __init__(self, path: Path, shape: tuple[int, int, int], dtype: torch.dtype) -> None:
         self.path = path
-        size = shape[0] * shape[1] * shape[2]
-        stored = torch.from_file(str(path), shared=True, size=size, dtype=dtype)
-        self._states = stored.view(shape)
+        self._sample = shape[1:]
+        self._dtype = dtype
+        self._nbytes = shape[1] * shape[2] * dtype.itemsize  # of one sample
 
     def sync(self) -> None:
         """Write everything through to the disk."""
         files.sync(self.path)
 
     def __getitem__(self, pick: slice) -> Tensor:
-        """Return a copy of some samples."""
-        return self._states[pick].clone()
+        """Return some samples: (n, length, width)."""
+        with self.path.open("rb") as file:
+            file.seek(pick.start * self._nbytes)
+            content = bytearray(file.read((pick.stop - pick.start) * self._nbytes))
+        return torch.frombuffer(content, dtype=self._dtype).view(-1, *self._sample)
 
     def __setitem__(self, pick: slice, value: Tensor) -> None:
-        self._states[pick] = value
+        content = value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
+        with self.path.open("r+b") as file:
+            file.seek(pick.start * self._nbytes)
+            file.write(content)
 
 
 def record_calls(model: PreTrainedModel, blocks: nn.ModuleList, batch: Tensor) -> list[BlockCall]:
