@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from quantale.core.errors import UsageError, nearest
-from quantale.core.registry import METHODS, Registry
+from quantale.core.registry import METHODS, PROTOCOLS, Registry
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
@@ -28,8 +28,6 @@ def check_method(method: str) -> None:
 
 def check_protocol(protocol: str) -> None:
     """Raise UsageError for a protocol that no file or entry point names, settings apart."""
-    from quantale.core.recipe_file import PROTOCOLS
-
     _check_name("protocol", protocol.partition(":")[0], PROTOCOLS)
 
 

@@ -18,9 +18,8 @@ from quantale.core.errors import UsageError, nearest
 from quantale.core.recipe import Recipe
 from quantale.core.recipe_errors import explain, section_fields
 from quantale.core.recipe_yaml import KeyPath
-from quantale.core.registry import METHODS, Registry
+from quantale.core.registry import METHODS, PROTOCOLS
 
-PROTOCOLS = Registry("quantale.evaluation.protocols", "quantale.protocols")
 _SET = "--set"
 Places = Mapping[KeyPath, str]
 

@@ -11,9 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantale.core.errors import DataError, UsageError
-from quantale.core.registry import Registry
-
-PROTOCOLS = Registry("quantale.evaluation.protocols", "quantale.protocols")
+from quantale.core.registry import PROTOCOLS
 
 _ENCODED_AT_ONCE = 256
 

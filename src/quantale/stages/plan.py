@@ -13,7 +13,7 @@ from quantale.core.recipe import Recipe, TrainSection
 from quantale.models.build import build_model
 from quantale.models.load import local_folder
 from quantale.models.nanogpt_config import NanoGPTConfig
-from quantale.stages.train import set_threads
+from quantale.stages.train import nanogpt_config, set_threads
 from quantale.tuning.full import Full
 
 _PROBE_STEPS = 2
@@ -54,15 +54,7 @@ def _config(recipe: Recipe) -> Any:
     if shape.kind == "pretrained":
         return AutoConfig.from_pretrained(local_folder(str(shape.path)))
     vocabulary = recipe.tokenizer.vocab_size if recipe.tokenizer.kind == "bpe" else _CHARACTERS
-    return NanoGPTConfig(
-        vocab_size=vocabulary,
-        n_layer=shape.layers,
-        n_head=shape.heads,
-        n_embd=shape.width,
-        n_positions=shape.context,
-        dropout=shape.dropout,
-        bias=shape.bias,
-    )
+    return nanogpt_config(shape, vocabulary)
 
 
 def _parameters(config: Any) -> int:

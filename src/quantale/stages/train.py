@@ -10,7 +10,7 @@ from torch import Tensor
 from quantale.core import run as runs
 from quantale.core.errors import UsageError
 from quantale.core.progress import Progress
-from quantale.core.recipe import Recipe, TrainSection
+from quantale.core.recipe import ModelSection, Recipe, TrainSection
 from quantale.core.recipe_file import ResolvedRecipe
 from quantale.core.records import read_json, write_json
 from quantale.core.run import Run, RunKey
@@ -78,20 +78,24 @@ def _start(recipe: Recipe, corpus: Corpus) -> tuple[Any, Any]:
             tokenizer = tokenizers.load_tokenizer(recipe.tokenizer.path)
         return model, tokenizer
     tokenizer = _tokenizer(recipe, corpus)
-    shape = recipe.model
-    config = NanoGPTConfig(
-        vocab_size=len(tokenizer),
+    config = nanogpt_config(recipe.model, len(tokenizer))
+    config.bos_token_id = tokenizer.bos_token_id
+    config.eos_token_id = tokenizer.eos_token_id
+    config.pad_token_id = tokenizer.pad_token_id
+    return build_model(config, seed=recipe.seed), tokenizer
+
+
+def nanogpt_config(shape: ModelSection, vocabulary: int) -> NanoGPTConfig:
+    """Return the configuration of a recipe's own model."""
+    return NanoGPTConfig(
+        vocab_size=vocabulary,
         n_layer=shape.layers,
         n_head=shape.heads,
         n_embd=shape.width,
         n_positions=shape.context,
         dropout=shape.dropout,
         bias=shape.bias,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
     )
-    return build_model(config, seed=recipe.seed), tokenizer
 
 
 def _tokenizer(recipe: Recipe, corpus: Corpus) -> Any:

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quantale.core.errors import UsageError
+from quantale.core.registry import PROTOCOLS
 from quantale.evaluation.windows import (
-    PROTOCOLS,
     EncodedDocument,
     Limits,
     Plan,
