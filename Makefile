@@ -20,9 +20,10 @@ check: .venv/.installed
 slow: .venv/.installed
 	$(BIN)/pytest -m slow
 
-# Reference models for benchmarks: trained once, cached outside git in models/.
+# The reference model of the benchmarks, trained once and kept outside git in models/. Its data come
+# from the Hub; offline, give a local file: make models DATA=stories.txt
 models: .venv/.installed
-	$(BIN)/quantale run nanogptq --out models/nanogptq --set train.steps=1500
+	$(BIN)/quantale run nanogptq --only train --resume --out models/nanogptq $(if $(DATA),--set data=$(DATA))
 
 clean:
 	rm -rf runs build .mypy_cache .ruff_cache .pytest_cache .hypothesis
