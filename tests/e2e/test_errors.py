@@ -265,3 +265,19 @@ def interrupt(waiting: dict["subprocess.Popen[str]", signal.Signals]) -> None:
                 del waiting[process]
         assert time.monotonic() < limit
         time.sleep(0.005)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--preset w9g32", "bits: Input should be less than or equal to 8; 9 came"),
+        ("--bits 4 --group-size 0", "group_size: "),
+        ("--preset w1", "bits: Input should be greater than or equal to 2; 1 came"),
+    ],
+)
+def test_bits_and_groups_out_of_range_are_usage_errors(
+    place: Path, capsys: Capture, options: str, message: str
+) -> None:
+    code, line = failed(f"quantize model --method rtn {options} --out o", capsys)
+    assert (code, message in line) == (2, True), line
+    assert not (place / "o").exists()

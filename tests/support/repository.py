@@ -38,7 +38,7 @@ def documents() -> list[Path]:
 
 
 def name_of(path: Path) -> str:
-    return path.relative_to(ROOT).as_posix()
+    return (path.relative_to(ROOT) if path.is_relative_to(ROOT) else path).as_posix()
 
 
 def fences(path: Path, kind: str) -> list[Fence]:

@@ -16,7 +16,7 @@ from quantale.stages.requests import QuantizeRequest
 _PRESET = re.compile(r"w(?P<bits>[0-9]+)(g(?P<group>[0-9]+))?")
 
 Preset = Annotated[str | None, Option("--preset", help="w4g64: 4 bits, groups of 64; w8: rows.")]
-Bits = Annotated[int | None, Option("--bits", min=1, max=8, help="Bits of a weight.")]
+Bits = Annotated[int | None, Option("--bits", min=2, max=8, help="Bits of a weight.")]
 GroupSize = Annotated[
     str | None, Option("--group-size", help="Weights that share a scale: a number, row or tensor.")
 ]

@@ -19,6 +19,7 @@ from quantale.quant.apply import (
     quantize_site,
 )
 from quantale.quant.hf import mark_quantized
+from quantale.quant.linear import PackedModule
 from quantale.quant.sequential import Calibration, quantize_blocks
 from quantale.quant.sites import EMBEDDING_ROLES, LINEAR_ROLES, Site, choose, find_sites
 from quantale.quant.stored import StoredSite, plugin_name
@@ -57,6 +58,11 @@ def quantize_model(
     states and finished blocks; a run that is started again with it goes on where it stopped.
     Raises UsageError when nothing matches or calibration data is missing.
     """
+    if any(isinstance(module, PackedModule) for module in model.modules()):
+        raise UsageError(
+            "no linear layer of a transformer block matches: the model is quantized already; "
+            "give the original"
+        )
     sites = find_sites(model)
     plan = _plan(sites, methods)
     results: list[SiteResult] = []

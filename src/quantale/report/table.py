@@ -175,7 +175,7 @@ def _p_value(p: float | None) -> str:
     if p is None:
         return ""
     words = "differs" if p < 0.05 else "not told apart"
-    value = "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+    value = "p < 0.01" if p < 0.01 else f"p = {p:.2g}"  # the bootstrap resolves no finer
     return f"{words}, {value.replace(' ', numerals.SPACE)}"
 
 

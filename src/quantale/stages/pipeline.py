@@ -3,6 +3,7 @@
 No stage calls a later one; each reads the sealed runs of its parents.
 """
 
+import json
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -228,7 +229,7 @@ class _Job:
             self.out / "compare",
             resume=self.resume,
             progress=self.progress,
-            command=f"quantale run {shlex.quote(self.resolved.source)}",
+            command=_command(self.resolved),
         )
 
     def result(self, only: str | None) -> PipelineResult:
@@ -241,6 +242,19 @@ class _Job:
             self.out / "compare" / "report.html",
             {"verdict": verdicts["verdict"], "verdicts": pairs},
         )
+
+
+def _command(resolved: ResolvedRecipe) -> str:
+    """Return the command line that asks for this recipe again, every `--set` included."""
+    values = resolved.recipe.model_dump(mode="json")
+    words = ["quantale", "run", resolved.source]
+    for key, origin in resolved.origins.items():
+        if origin == "--set":
+            found: Any = values
+            for part in key.split("."):
+                found = found[int(part) if isinstance(found, list) else part]
+            words += ["--set", f"{key}={json.dumps(found)}"]
+    return shlex.join(words)
 
 
 def plan_recipe(resolved: ResolvedRecipe) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from torch import Tensor
 
 from quantale.core import files
@@ -262,11 +263,16 @@ def _summary(
 def _variant(request: QuantizeRequest) -> VariantSection:
     fields = ("bits", "group_size", "symmetric")
     known = {key: request.settings[key] for key in fields if key in request.settings}
-    return VariantSection(
-        name="model",
-        method=request.method,
-        embedding_bits=request.embedding_bits,
-        head_bits=request.head_bits,
-        settings={key: v for key, v in request.settings.items() if key not in known},
-        **known,
-    )
+    try:
+        return VariantSection(
+            name="model",
+            method=request.method,
+            embedding_bits=request.embedding_bits,
+            head_bits=request.head_bits,
+            settings={key: v for key, v in request.settings.items() if key not in known},
+            **known,
+        )
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = ".".join(str(part) for part in first["loc"][:1])
+        raise UsageError(f"{name}: {first['msg']}; {first['input']!r} came") from error
