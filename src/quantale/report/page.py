@@ -170,9 +170,9 @@ def _notes(data: ReportData) -> list[str]:
         found.append(f"{count} saved, reloaded in a fresh process and gave bit-equal logits.")
     if bad:
         found.append(f"Not verified after saving: {numerals.listed(bad)}.")
-    kernels = sorted({row.kernel for row in data.others if row.kernel})
+    kernels = sorted({name for row in data.others for name in row.kernel.split(",") if name})
     if kernels:
-        found.append(f"Kernel of the quantized layers: {numerals.listed(kernels)}.")
+        found.append(f"Kernels of the quantized weights: {numerals.listed(kernels)}.")
     return found
 
 
