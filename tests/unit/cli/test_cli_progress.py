@@ -58,9 +58,12 @@ def test_bars_draw_on_stderr_only(capsys: pytest.CaptureFixture[str]) -> None:
     assert "a [note]" in shown.err
 
 
-def test_every_listener_fits_the_protocol() -> None:
-    listeners: tuple[Progress, ...] = (Silent(), Lines(io.StringIO()))
+def test_every_listener_fits_the_protocol(capsys: pytest.CaptureFixture[str]) -> None:
+    written = io.StringIO()
+    listeners: tuple[Progress, ...] = (Silent(), Lines(written))
     for listener in listeners:
         listener.stage("x")
         listener.advance(2, loss=1.0)
         listener.note("y")
+    assert "y" in written.getvalue()
+    assert capsys.readouterr() == ("", "")
