@@ -20,11 +20,22 @@ from quantale.quant.stored import plugin_name
 class Method(Protocol):
     """How the numbers of a packed weight are chosen."""
 
-    needs_calibration: bool
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether `quantize` reads statistics of the inputs."""
+        ...
 
     def quantize(self, weight: Tensor, stats: LayerStats | None = None) -> PackedTensor:
         """Quantize weight: (out, in) float."""
         ...
+
+
+def needs_reference(method: Method) -> bool:
+    """Say whether a method also wants the inputs in full precision (`LayerStats.cross`).
+
+    A method says so by an attribute of that name; most have none.
+    """
+    return bool(getattr(method, "needs_reference", False))
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,9 @@ class LayerStats:
     """(in, in) float32: mean over rows of 2 x xT."""
     absmax: Tensor = field(init=False)
     """(in,) float32."""
+    cross: Tensor | None = None
+    """(in, in) float32: mean over rows of 2 (r - x) xT, where r is the input that the model in
+    full precision has in the place of x; None when nobody asked for it."""
     rows: int = 0
     """Input vectors seen."""
 
@@ -37,13 +40,24 @@ class LayerStats:
         self.hessian = torch.zeros(self.width, self.width)
         self.absmax = torch.zeros(self.width)
 
-    def add(self, x: Tensor) -> None:
-        """Add inputs (..., in); the running mean keeps the scale of the Hessian bounded."""
+    def add(self, x: Tensor, reference: Tensor | None = None) -> None:
+        """Add inputs (..., in); the running mean keeps the scale of the Hessian bounded.
+
+        reference: the same inputs in full precision, for `cross`.
+        """
         flat = x.detach().reshape(-1, self.width).to(torch.float32)
         self.rows += flat.shape[0]
-        self.hessian *= 1 - flat.shape[0] / self.rows
-        self.hessian.addmm_(flat.t(), flat, alpha=2 / self.rows)
+        kept, share = 1 - flat.shape[0] / self.rows, 2 / self.rows
+        self.hessian.mul_(kept).addmm_(flat.t(), flat, alpha=share)
         torch.maximum(self.absmax, flat.abs().amax(0), out=self.absmax)
+        if reference is not None:
+            off = reference.detach().reshape(-1, self.width).to(torch.float32) - flat
+            self.cross = torch.zeros_like(self.hessian) if self.cross is None else self.cross
+            self.cross.mul_(kept).addmm_(off.t(), flat, alpha=share)
+
+    def power(self) -> Tensor:
+        """Return the mean square of every input, (in,) float32."""
+        return self.hessian.diagonal() / 2
 
 
 class _Stop(Exception):  # noqa: N818
@@ -195,23 +209,37 @@ def hooked(hooks: Mapping[str, tuple[nn.Module, Callable[..., Any]]]) -> Iterato
             handle.remove()
 
 
-def gather(
-    name: str, module: nn.Module, width: int, run: Callable[[slice], object], picks: list[slice]
-) -> LayerStats:
-    """Run all batches up to the module and sum its inputs up."""
-    stats = LayerStats(width)
+@dataclass(frozen=True)
+class Inputs:
+    """Where a module's inputs come from: the module, and what runs one batch up to it."""
 
-    def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
-        del module
-        stats.add(args[0])
-        raise _Stop
+    module: nn.Module
+    run: Callable[[slice], object]
 
-    with hooked({name: (module, hook)}), torch.no_grad():
-        for pick in picks:
+    def at(self, pick: slice) -> Tensor:
+        """Return the module's input for one batch; what comes after it is not run."""
+        seen: list[Tensor] = []
+
+        def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
+            del module
+            seen.append(args[0])
+            raise _Stop
+
+        with hooked({"": (self.module, hook)}), torch.no_grad():
             try:
-                run(pick)
+                self.run(pick)
             except _Stop:
-                continue
+                return seen[0]
+        raise UsageError("a module that was to be calibrated is never called by its block")
+
+
+def gather(
+    name: str, width: int, inputs: Inputs, picks: list[slice], reference: Inputs | None = None
+) -> LayerStats:
+    """Sum up the inputs of a module over all batches; `reference` gives them in full precision."""
+    stats = LayerStats(width)
+    for pick in picks:
+        stats.add(inputs.at(pick), None if reference is None else reference.at(pick))
     check_stats(name, stats)
     return stats
 

@@ -1,10 +1,12 @@
 """Quantize the blocks one after another, each on what its quantized predecessors give it.
 
-The state on disk is the scratch folder: two files of hidden states, used in turn, and one sealed
+The state on disk is the scratch folder: two files of hidden states, used in turn (two more for
+the model in full precision, where a method wants its inputs too), and one sealed
 folder of packed tensors for every finished block. A run that was killed starts again at the first
 block without one, and ends in the same bytes.
 """
 
+import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ from quantale.quant.apply import Method, Report, SiteResult, install, quantize_s
 from quantale.quant.calibration import (
     BlockCall,
     HiddenStates,
+    Inputs,
     LayerStats,
     first_input,
     gather,
@@ -45,6 +48,8 @@ class Calibration:
     """Samples that are in memory at a time."""
     scratch: Path
     """Folder for hidden states and finished blocks; the state of a resumed run."""
+    reference: bool = False
+    """Whether the hidden states of the model in full precision are kept beside."""
 
     def picks(self) -> list[slice]:
         """Return the samples of every batch."""
@@ -83,31 +88,45 @@ class _Job:
     ) -> None:
         self._model, self._blocks, self._calibration = model, blocks, calibration
         self._picks = calibration.picks()
-        self._states: tuple[HiddenStates, HiddenStates] | None = None
         self._calls: dict[int, list[BlockCall]] = {}
+        self._borders: dict[str, _Border] = {}
 
     def quantize(
         self, index: int, block: nn.Module, sites: list[Site], methods: Mapping[str, Method]
     ) -> list[SiteResult]:
         """Quantize one block and write the hidden states behind it."""
-        states = self._states or self._open()
-        source, target = states[index % 2], states[(index + 1) % 2]
+        if not self._calls:
+            self._open()
+        full = copy.deepcopy(block) if self._calibration.reference else None
+        border = self._border("states")
+        run = self._runner(index, block, border)
+        first = border.source(index)[self._picks[0]]
+        call = self._calls[first.shape[0]][index]
+        results = []
+        for group in self._groups(block, sites, call, first):
+            stats = self._stats(index, group, run, full)
+            results += [quantize_site(self._model, s, methods[s.name], stats) for s in group]
+        self._pass_on(index, border, run)
+        if full is not None:
+            behind = self._border("full")
+            self._pass_on(index, behind, self._runner(index, full, behind))
+        return results
+
+    def _runner(self, index: int, block: nn.Module, border: "_Border") -> Callable[[slice], Tensor]:
+        source = border.source(index)
 
         def run(pick: slice) -> Tensor:
             hidden = source[pick]
             return self._calls[hidden.shape[0]][index].run(block, hidden)
 
-        first = source[self._picks[0]]
-        call = self._calls[first.shape[0]][index]
-        results = []
-        for group in self._groups(block, sites, call, first):
-            stats = self._stats(group, run)
-            results += [quantize_site(self._model, s, methods[s.name], stats) for s in group]
+        return run
+
+    def _pass_on(self, index: int, border: "_Border", run: Callable[[slice], Tensor]) -> None:
+        target = border.target(index)
         with torch.no_grad():
             for pick in self._picks:
                 target[pick] = run(pick)
         target.sync()
-        return results
 
     def _groups(
         self, block: nn.Module, sites: list[Site], call: BlockCall, first: Tensor
@@ -117,11 +136,26 @@ class _Job:
         groups = input_groups(block, list(local), call, first) if local else []
         return [[local[name] for name in group] for group in groups]
 
-    def _stats(self, group: list[Site], run: Callable[[slice], Tensor]) -> LayerStats:
-        module = self._model.get_submodule(group[0].name)
-        return gather(group[0].name, module, group[0].shape[1], run, self._picks)
+    def _stats(
+        self,
+        index: int,
+        group: list[Site],
+        run: Callable[[slice], Tensor],
+        full: nn.Module | None,
+    ) -> LayerStats:
+        name, width = group[0].name, group[0].shape[1]
+        inputs = Inputs(self._model.get_submodule(name), run)
+        if full is None:
+            return gather(name, width, inputs, self._picks)
+        inside = name.split(".")[len(find_blocks(self._model)[0].split(".")) + 1 :]
+        twin = self._runner(index, full, self._border("full"))
+        reference = Inputs(full.get_submodule(".".join(inside)), twin)
+        return gather(name, width, inputs, self._picks, reference)
 
-    def _open(self) -> tuple[HiddenStates, HiddenStates]:
+    def _border(self, name: str) -> "_Border":
+        return self._borders[name]
+
+    def _open(self) -> None:
         """Open the hidden states, and write the first block's inputs when they are not there."""
         scratch, windows = self._calibration.scratch, self._calibration.windows
         sizes = {pick.stop - pick.start: pick for pick in self._picks}
@@ -131,20 +165,41 @@ class _Job:
         }
         probe = first_input(self._model, self._blocks[0], windows[self._picks[0]])
         shape = (windows.shape[0], *probe.shape[1:])
-        paths = (scratch / "states-0.bin", scratch / "states-1.bin")
-        reserve(paths, math.prod(shape) * probe.dtype.itemsize)
-        pair = (
-            HiddenStates(paths[0], shape, probe.dtype),
-            HiddenStates(paths[1], shape, probe.dtype),
-        )
+        names = ("states", "full") if self._calibration.reference else ("states",)
+        paths = {name: [scratch / f"{name}-{turn}.bin" for turn in (0, 1)] for name in names}
+        reserve([p for pair in paths.values() for p in pair], math.prod(shape) * probe.itemsize)
+        for name, pair in paths.items():
+            first, second = (HiddenStates(path, shape, probe.dtype) for path in pair)
+            self._borders[name] = _Border(first, second)
         ready = scratch / "inputs.json"
         if not ready.exists():
-            for pick in self._picks:
-                pair[0][pick] = first_input(self._model, self._blocks[0], windows[pick])
-            pair[0].sync()
+            self._write_first()
             write_json(ready, {"shape": list(shape)})
-        self._states = pair
-        return pair
+
+    def _write_first(self) -> None:
+        targets = [border.source(0) for border in self._borders.values()]
+        for pick in self._picks:
+            hidden = first_input(self._model, self._blocks[0], self._calibration.windows[pick])
+            for target in targets:
+                target[pick] = hidden
+        for target in targets:
+            target.sync()
+
+
+@dataclass(frozen=True)
+class _Border:
+    """Two files of hidden states: what enters a block, and what leaves it."""
+
+    even: HiddenStates
+    odd: HiddenStates
+
+    def source(self, index: int) -> HiddenStates:
+        """Return what enters block `index`."""
+        return self.odd if index % 2 else self.even
+
+    def target(self, index: int) -> HiddenStates:
+        """Return what leaves block `index`."""
+        return self.source(index + 1)
 
 
 def _keep(results: list[SiteResult], folder: Path) -> None:

@@ -14,6 +14,7 @@ from quantale.quant.apply import (
     Method,
     Report,
     SiteResult,
+    needs_reference,
     quantize_embeddings,
     quantize_head,
     quantize_site,
@@ -80,7 +81,8 @@ def quantize_model(
         raise UsageError(f"{plugin_name(methods.linear)} needs calibration data; none was given")
     else:
         with _scratch(scratch) as folder:
-            calibration = Calibration(windows, batch_size, folder)
+            reference = any(map(needs_reference, plan.values()))
+            calibration = Calibration(windows, batch_size, folder, reference)
             _quantize_rest(model, plan, sites, calibration, keep)
     mark_quantized(model, [_stored(result) for result in results])
     return results

@@ -96,8 +96,8 @@ def test_a_scale_that_overflows_names_the_remedy() -> None:
 @pytest.mark.parametrize(
     ("settings_", "message"),
     [
-        ({"bits": 1}, "2 to 8"),
-        ({"bits": 9}, "2 to 8"),
+        ({"bits": 0}, "1 to 8"),
+        ({"bits": 9}, "1 to 8"),
         ({"bits": 4, "group_size": 1}, "at least 2"),
         ({"bits": 4, "group_size": "column"}, "at least 2"),
         ({"bits": 4, "scale_dtype": "int8"}, "scale_dtype"),

@@ -1,32 +1,35 @@
-"""Affine format: weight = scale * (code - zero_point), 2 to 8 bits, per tensor, row or group.
+"""Affine format: weight = scale * (code - zero_point), 1 to 8 bits, per tensor, row or group.
 
 Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
 Inference", arXiv 1712.05877, section 2.1. Differences: weights only; groups along the input
-axis; symmetric grids store no zero point, it is 2**(bits - 1).
+axis; symmetric grids store no zero point; a zero point may be a float, as HQQ (Badri, Shaji,
+"Half-Quadratic Quantization", 2023) needs it; scales may be quantized a second time.
 
 Stored tensors of an (out, in) weight with `groups` groups of `size` columns:
   weight      (out, groups, ceil(size * bits / 8)) uint8: codes, see quant/bitpack.py
-  scale       (out, groups), or (1, 1) per tensor, in `scale_dtype`
-  zero_point  (out, ceil(groups * bits / 8)) uint8, packed like codes; absent when symmetric
-A width that is no multiple of the group is padded with the zero point in its last group.
+  scale       (out, groups), or (1, 1) per tensor, in `scale_dtype`; see quant/scales.py
+  zero_point  (out, ceil(groups * bits / 8)) uint8, packed like codes; with `zero_dtype`
+              (out, groups) in that dtype; absent when symmetric
+The zero point of a symmetric grid is 2**(bits - 1), or 1/2 for one bit, whose two values are
+then -scale / 2 and scale / 2. A width that is no multiple of the group is padded with the zero
+point in its last group. With axis 0 the transposed weight is stored: read (in, out) above.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from quantale.core.errors import NumericalError, UsageError
-from quantale.quant import bitpack
+from quantale.quant import bitpack, groups
 from quantale.quant.packed import PackedTensor
+from quantale.quant.scales import DTYPES, ScaleStore
 
-DTYPES: Final = {
-    "float16": torch.float16,
-    "bfloat16": torch.bfloat16,
-    "float32": torch.float32,
-}
+_LARGEST_ZERO = 1024.0
+"""Of floating zero points, in codes: float16 still resolves half a code there."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +39,16 @@ class Grid:
     scale: Tensor
     """(out, groups) float32, already rounded to the stored dtype; (1, 1) per tensor."""
     zero_point: Tensor
-    """Same shape, whole numbers as float32."""
+    """Same shape, as stored, as float32; whole numbers unless the zeros are floating."""
     top: int
     """Highest code, 2**bits - 1."""
+    stored: Mapping[str, Tensor] | None = None
+    """The tensors that hold the scales; None: they come back from storing unchanged."""
 
     def codes(self, weight: Tensor) -> Tensor:
         """Return the nearest codes of (out, groups, size) values, as float32."""
         scale, zero = self.scale.unsqueeze(-1), self.zero_point.unsqueeze(-1)
-        return torch.clamp(torch.round(weight / scale) + zero, 0, self.top)
+        return torch.clamp(torch.round(weight / scale + zero), 0, self.top)
 
     def values(self, codes: Tensor) -> Tensor:
         """Return what codes of shape (out, groups, size) stand for."""
@@ -62,29 +67,46 @@ class Affine:
     """Settings of an affine format; raises UsageError for values outside their range."""
 
     bits: int
-    """2 to 8."""
+    """1 to 8."""
     group_size: int | str = "row"
     """Columns that share a scale, "row" for one scale a row, "tensor" for a single one."""
     symmetric: bool = False
-    """Whether the zero point is fixed at the middle code and not stored."""
+    """Whether the zero point is fixed at the middle of the grid and not stored."""
     scale_dtype: str = "float16"
     """"float16", "bfloat16" or "float32"."""
+    zero_dtype: str | None = None
+    """Dtype of floating zero points; None: whole numbers, packed like codes."""
+    double_quant: bool = False
+    """Whether scales are quantized to 8 bits a second time."""
+    axis: int = 1
+    """1: groups along a row; 0: down a column, the transposed weight being stored."""
 
     def __post_init__(self) -> None:
-        if not 2 <= self.bits <= 8:
-            raise UsageError(f"affine: bits must be 2 to 8, {self.bits} came")
-        named = self.group_size in ("row", "tensor")
-        if not named and (not isinstance(self.group_size, int) or self.group_size < 2):
-            raise UsageError(
-                f"affine: group_size must be row, tensor or at least 2, {self.group_size!r} came"
-            )
-        if self.scale_dtype not in DTYPES:
-            raise UsageError(f"affine: scale_dtype {self.scale_dtype!r} is none of {list(DTYPES)}")
+        if not 1 <= self.bits <= 8:
+            raise UsageError(f"affine: bits must be 1 to 8, {self.bits} came")
+        groups.check("affine", self.group_size)
+        if self.zero_dtype is not None and self.zero_dtype not in DTYPES:
+            raise UsageError(f"affine: zero_dtype {self.zero_dtype!r} is none of {list(DTYPES)}")
+        if self.symmetric and self.zero_dtype is not None:
+            raise UsageError("affine: a symmetric grid stores no zero points; drop zero_dtype")
+        if self.axis not in (0, 1):
+            raise UsageError(f"affine: axis is 0 or 1, {self.axis!r} came")
+        self.store_of_scales  # noqa: B018  (checks scale_dtype)
 
     @property
     def top(self) -> int:
         """Highest code."""
         return (1 << self.bits) - 1
+
+    @property
+    def middle(self) -> float:
+        """Zero point of a symmetric grid."""
+        return 0.5 if self.bits == 1 else float(1 << (self.bits - 1))
+
+    @property
+    def store_of_scales(self) -> ScaleStore:
+        """How scales are stored."""
+        return ScaleStore(self.scale_dtype, self.double_quant)
 
     def settings(self) -> dict[str, Any]:
         """Return the fields, JSON-able."""
@@ -92,49 +114,65 @@ class Affine:
 
     def size(self, width: int) -> int:
         """Return the columns of a group of a weight of this width."""
-        return min(self.group_size, width) if isinstance(self.group_size, int) else width
+        return groups.size(self.group_size, width)
 
     def groups(self, width: int) -> int:
         """Return the groups of a row, the padded one included."""
-        return -(-width // self.size(width))
+        return groups.count(self.group_size, width)
 
     def tensors(self, shape: tuple[int, int]) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
         """Return the shape and dtype of every stored tensor."""
-        rows, width = shape
-        groups, size = self.groups(width), self.size(width)
-        scales = (1, 1) if self.group_size == "tensor" else (rows, groups)
+        rows, width = self._laid(shape)
+        count, size = self.groups(width), self.size(width)
+        scales = groups.scale_shape(self.group_size, (rows, width))
         found: dict[str, tuple[tuple[int, ...], torch.dtype]] = {
-            "weight": ((rows, groups, bitpack.packed_width(size, self.bits)), torch.uint8),
-            "scale": (scales, DTYPES[self.scale_dtype]),
+            "weight": ((rows, count, bitpack.packed_width(size, self.bits)), torch.uint8),
+            **self.store_of_scales.tensors(scales),
         }
-        if not self.symmetric:
+        if self.zero_dtype is not None:
+            found["zero_point"] = (scales, DTYPES[self.zero_dtype])
+        elif not self.symmetric:
             width = bitpack.packed_width(scales[1], self.bits)
             found["zero_point"] = ((scales[0], width), torch.uint8)
         return found
 
     def split(self, weight: Tensor) -> Tensor:
-        """View (out, in) as (out, groups, size), the last group padded with zeros."""
-        size = self.size(weight.shape[1])
-        padded = functional.pad(weight, (0, -weight.shape[1] % size))
-        return padded.reshape(weight.shape[0], -1, size)
+        """View (out, in) as (out, groups, size), the last group padded with zeros.
+
+        With axis 0 it is (in, groups, size), and `out` means `in` in the methods below.
+        """
+        return groups.split(weight if self.axis else weight.t(), self.group_size)
 
     def grid(self, low: Tensor, high: Tensor) -> Grid:
         """Return the grid that spans [low, high], both (out, groups) float32, rounded as stored.
 
-        Zero is always representable. A group of zeros gets scale 1. Raises NumericalError when a
-        scale overflows the stored dtype.
+        Zero is always representable, unless zero points are floating. A group of zeros gets
+        scale 1. Raises NumericalError when a scale overflows the stored dtype.
         """
-        low, high = low.clamp(max=0), high.clamp(min=0)
+        if self.zero_dtype is None:
+            low, high = low.clamp(max=0), high.clamp(min=0)
         if self.group_size == "tensor":
             low, high = low.amin().reshape(1, 1), high.amax().reshape(1, 1)
-        middle = 1 << (self.bits - 1)
-        span = (
-            torch.maximum(-low, high) / (middle - 1) if self.symmetric else (high - low) / self.top
-        )
-        scale = self._stored(span)
         if self.symmetric:
-            return Grid(scale, torch.full_like(scale, middle), self.top)
-        return Grid(scale, torch.round(-low / scale).clamp(0, self.top), self.top)
+            return self.rounded(torch.maximum(-low, high) / (self.top - self.middle))
+        span = (high - low) / self.top
+        if self.zero_dtype is not None:
+            span = torch.maximum(span, low.abs() / _LARGEST_ZERO)
+        scale = self._stored(self.store_of_scales.store(_usable(span)))
+        return self.rounded(span, -low / scale)
+
+    def rounded(self, scale: Tensor, zero_point: Tensor | None = None) -> Grid:
+        """Return the grid of these scales and zero points, (out, groups) float32, as stored."""
+        stored = self.store_of_scales.store(_usable(scale))
+        scale = self._stored(stored)
+        if self.symmetric or zero_point is None:
+            return Grid(scale, torch.full_like(scale, self.middle), self.top, stored)
+        if self.zero_dtype is None:
+            return Grid(scale, torch.round(zero_point).clamp(0, self.top), self.top, stored)
+        zero = zero_point.to(DTYPES[self.zero_dtype]).to(torch.float32)
+        if not torch.isfinite(zero).all():
+            raise NumericalError(f"a zero point does not fit {self.zero_dtype}; use float32")
+        return Grid(scale, zero, self.top, stored)
 
     def minmax(self, weight: Tensor) -> Grid:
         """Return the grid that spans every group of (out, groups, size) values."""
@@ -142,26 +180,32 @@ class Affine:
 
     def store(self, codes: Tensor, grid: Grid, shape: tuple[int, int]) -> PackedTensor:
         """Pack (out, groups, size) codes and their grid."""
-        groups, size = self.groups(shape[1]), self.size(shape[1])
-        codes = codes.to(torch.int64)
-        pad = groups * size - shape[1]
+        rows, width = self._laid(shape)
+        size = self.size(width)
+        codes = codes.to(torch.uint8)
+        pad = self.groups(width) * size - width
         if pad:
-            zero = grid.zero_point.expand(shape[0], groups)[:, -1:].to(torch.int64)
-            codes[:, -1, size - pad :] = zero
+            zero = torch.round(grid.zero_point).clamp(0, self.top).to(torch.uint8)
+            codes[:, -1, size - pad :] = zero.expand(rows, zero.shape[1])[:, -1:]
         tensors = {
             "weight": bitpack.pack(codes, self.bits),
-            "scale": grid.scale.to(DTYPES[self.scale_dtype]),
+            **(grid.stored or self.store_of_scales.store(grid.scale)),
         }
-        if not self.symmetric:
-            tensors["zero_point"] = bitpack.pack(grid.zero_point.to(torch.int64), self.bits)
+        if self.zero_dtype is not None:
+            tensors["zero_point"] = grid.zero_point.to(DTYPES[self.zero_dtype])
+        elif not self.symmetric:
+            tensors["zero_point"] = bitpack.pack(grid.zero_point.to(torch.uint8), self.bits)
         return PackedTensor(self, shape, tensors)
 
     def dequantize(self, packed: PackedTensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Return the (out, in) weight, computed in float32 and then cast."""
-        return self._values(packed, packed.tensors["weight"], slice(None)).to(dtype)
+        values = self._values(packed, packed.tensors["weight"], slice(None)).to(dtype)
+        return values if self.axis else values.t()
 
     def rows(self, packed: PackedTensor, index: Tensor, dtype: torch.dtype) -> Tensor:
         """Return rows of the weight without unpacking the others: (...) -> (..., in)."""
+        if not self.axis:
+            return self.dequantize(packed, dtype)[index]
         flat = index.reshape(-1)
         found = self._values(packed, packed.tensors["weight"][flat], flat)
         return found.reshape(*index.shape, packed.shape[1]).to(dtype)
@@ -170,25 +214,34 @@ class Affine:
         """Multiply by the dequantized weight in the dtype of x: (..., in) -> (..., out)."""
         return functional.linear(x, self.dequantize(packed, x.dtype), bias)
 
-    def _values(self, packed: PackedTensor, stored: Tensor, pick: slice | Tensor) -> Tensor:
-        width = packed.shape[1]
-        codes = bitpack.unpack(stored, self.bits, self.size(width)).to(torch.float32)
-        scale = packed.tensors["scale"].to(torch.float32)
-        zero: Tensor | float = float(1 << (self.bits - 1))
-        if not self.symmetric:
-            zero = bitpack.unpack(packed.tensors["zero_point"], self.bits, scale.shape[1])
-            zero = zero.to(torch.float32).unsqueeze(-1)
-            zero = zero if self.group_size == "tensor" else zero[pick]
-        scale = scale if self.group_size == "tensor" else scale[pick]
-        return ((codes - zero) * scale.unsqueeze(-1)).flatten(1)[:, :width]
+    def grid_of(self, packed: PackedTensor) -> Grid:
+        """Return the stored grid, as float32."""
+        scale = self._stored(packed.tensors)
+        if self.symmetric:
+            return Grid(scale, torch.full_like(scale, self.middle), self.top)
+        zero = packed.tensors["zero_point"]
+        if self.zero_dtype is None:
+            zero = bitpack.unpack(zero, self.bits, scale.shape[1])
+        return Grid(scale, zero.to(torch.float32), self.top)
 
-    def _stored(self, scale: Tensor) -> Tensor:
-        dtype = DTYPES[self.scale_dtype]
-        stored = scale.to(dtype).to(torch.float32)
-        if not torch.isfinite(stored).all():
-            raise NumericalError(
-                f"a scale of {float(scale.max()):.3g} does not fit {self.scale_dtype}; "
-                "set scale_dtype to float32"
-            )
-        stored = torch.where(stored > 0, stored, torch.finfo(dtype).tiny)
-        return torch.where(scale > 0, stored, torch.ones_like(stored))
+    def _values(self, packed: PackedTensor, stored: Tensor, pick: slice | Tensor) -> Tensor:
+        width = self._laid(packed.shape)[1]
+        codes = bitpack.unpack(stored, self.bits, self.size(width)).to(torch.float32)
+        grid = self.grid_of(packed)
+        if self.group_size != "tensor":
+            grid = Grid(grid.scale[pick], grid.zero_point[pick], grid.top)
+        return grid.values(codes).flatten(1)[:, :width]
+
+    def _laid(self, shape: tuple[int, int]) -> tuple[int, int]:
+        """Return the shape in which an (out, in) weight is stored."""
+        return shape if self.axis else (shape[1], shape[0])
+
+    def _stored(self, tensors: Mapping[str, Tensor]) -> Tensor:
+        """Return the scales as read; those that vanished become the smallest usable number."""
+        scale = self.store_of_scales.read(tensors)
+        return torch.where(scale > 0, scale, torch.finfo(DTYPES[self.scale_dtype]).tiny)
+
+
+def _usable(scale: Tensor) -> Tensor:
+    """Return the scales with 1 for groups without any extent."""
+    return torch.where(scale > 0, scale, torch.ones_like(scale))

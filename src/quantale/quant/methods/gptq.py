@@ -1,14 +1,22 @@
-"""GPTQ: quantize column by column and let the columns still free make up for each error.
+"""GPTQ: round column by column and let each column make up for the errors before it.
 
 Frantar et al., "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained
-Transformers", arXiv 2210.17323, algorithm 1. With H = sum of x xT over the layer's inputs, the
-error of column j, divided by the diagonal of the upper Cholesky factor U of H^-1, is spread over
-the later columns along row j of U. The factor holds every inverse that optimal brain
-quantization would compute after removing a column, which is what makes one pass enough.
+Transformers", arXiv 2210.17323, algorithm 1, written as LDLQ (see quant/hessian.py), which is the
+same rounding without an inverse of the Hessian.
 
-Differences: `act_order` uses grids of the original column groups, chosen before any update
-("static groups"), so that no index of columns is stored; dead columns (inputs always zero) are
-rounded to nearest instead of being zeroed; damping grows tenfold until the factorisation works.
+- `act_order`: columns in the order of falling Hessian diagonal (section 3.3 of the authors' code).
+  Differs: the grids are those of the original column groups ("static groups"), so that no index
+  of columns is stored.
+- `clip`: the grid of each group is searched for the smallest error that the Hessian's diagonal
+  sees (quant/fit.py) instead of spanning the extremes.
+- `correct`: the layer is fitted to the outputs of the full-precision model although its inputs
+  come from quantized layers. Li et al., "GPTAQ", arXiv 2504.02692, and Zhang et al., "Qronos",
+  arXiv 2505.11695: the sweep starts from W + W C H^-1, C = E[(r - x) xT], r being the input in
+  full precision; that is the exact minimum which Qronos rounds from.
+- Dead columns (inputs always zero) are rounded to nearest instead of being zeroed.
+
+Layers are calibrated in the order of execution on what the quantized ones before them give
+("true sequential"), see quant/sequential.py.
 """
 
 from dataclasses import dataclass
@@ -16,12 +24,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from quantale.core.errors import NumericalError, UsageError
+from quantale.core.errors import UsageError
+from quantale.quant import fit
 from quantale.quant.calibration import LayerStats
 from quantale.quant.formats.affine import Affine, Grid
+from quantale.quant.hessian import MAX_DAMP, Factor, factorize
 from quantale.quant.packed import PackedTensor
-
-_MAX_DAMP = 10.0
 
 
 @dataclass(frozen=True)
@@ -29,7 +37,7 @@ class Gptq:
     """Settings of GPTQ."""
 
     bits: int
-    """2 to 8."""
+    """1 to 8."""
     group_size: int | str = "row"
     """Columns that share a scale, "row" or "tensor"."""
     symmetric: bool = False
@@ -37,21 +45,37 @@ class Gptq:
     act_order: bool = False
     """Quantize columns by falling diagonal of the Hessian."""
     static_groups: bool = False
-    """Choose all grids from the original weights; implied by `act_order`."""
+    """Choose all grids from the original weights; implied by `act_order` and `double_quant`."""
+    clip: str = "none"
+    """"none", "mse" or "activations": how the grid of a group is searched."""
+    correct: float = 0.0
+    """0 to 1: how much of the error of quantized inputs the layer makes up for."""
     damp: float = 0.01
     """Share of the mean diagonal that is added to the diagonal."""
     block_size: int = 128
-    """Columns after which the error is spread over the rest of the matrix; changes only speed."""
+    """Columns whose errors are gathered before they reach the rest; changes only speed."""
     scale_dtype: str = "float16"
     """Dtype in which scales are stored."""
+    zero_dtype: str | None = None
+    """Dtype of floating zero points; None: whole numbers."""
+    double_quant: bool = False
+    """Whether scales are quantized to 8 bits a second time."""
 
     needs_calibration = True
 
     def __post_init__(self) -> None:
-        if not 0 < self.damp <= _MAX_DAMP:
-            raise UsageError(f"gptq: damp must lie in (0, {_MAX_DAMP:g}], {self.damp} came")
+        fit.check_clip("gptq", self.clip)
+        if not 0 < self.damp <= MAX_DAMP:
+            raise UsageError(f"gptq: damp must lie in (0, {MAX_DAMP:g}], {self.damp} came")
         if self.block_size < 1:
             raise UsageError(f"gptq: block_size must be at least 1, {self.block_size} came")
+        if not 0 <= self.correct <= 1:
+            raise UsageError(f"gptq: correct must lie in [0, 1], {self.correct} came")
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether the statistics must hold the inputs in full precision too."""
+        return self.correct > 0
 
     def quantize(self, weight: Tensor, stats: LayerStats | None = None) -> PackedTensor:
         """Quantize weight: (out, in) float, with the Hessian of its inputs.
@@ -60,104 +84,127 @@ class Gptq:
         """
         if stats is None:
             raise UsageError("gptq needs calibration data; none was given")
-        layout = Affine(self.bits, self.group_size, self.symmetric, self.scale_dtype)
-        weight = weight.detach().to(torch.float32)
-        order = self._order(stats.hessian)
-        hessian = stats.hessian[order][:, order]
-        factor = inverse_factor(hessian, self.damp).to(torch.float32)
-        grids = _Grids(layout, weight, moving=not (self.static_groups or self.act_order))
-        codes = _sweep(weight[:, order], factor, order.tolist(), grids, self.block_size)
-        codes = codes[:, torch.argsort(order)]
-        return layout.store(layout.split(codes), grids.joined(), (weight.shape[0], weight.shape[1]))
-
-    def _order(self, hessian: Tensor) -> Tensor:
-        if self.act_order:
-            return torch.argsort(hessian.diagonal(), descending=True, stable=True)
-        return torch.arange(hessian.shape[0])
-
-
-def inverse_factor(hessian: Tensor, damp: float) -> Tensor:
-    """Return the upper Cholesky factor U with UT U = H^-1, in float64.
-
-    hessian: (in, in), positive semi-definite; not changed. Dead columns get a unit diagonal.
-    Raises NumericalError when it is not finite or stays singular under all damping.
-    """
-    hessian = hessian.to(torch.float64)
-    if not torch.isfinite(hessian).all():
-        raise NumericalError(
-            "gptq: the Hessian is not finite; look for overflow in the activations"
+        layout = Affine(
+            self.bits,
+            self.group_size,
+            self.symmetric,
+            self.scale_dtype,
+            self.zero_dtype,
+            self.double_quant,
         )
-    diagonal = hessian.diagonal().clone()
-    dead = diagonal <= 0
-    mean = diagonal[~dead].mean() if bool((~dead).any()) else torch.ones((), dtype=torch.float64)
-    diagonal[dead] = mean
-    while damp <= _MAX_DAMP:
-        damped = hessian.clone()
-        damped.diagonal().copy_(diagonal + damp * mean)
-        lower, failed = torch.linalg.cholesky_ex(damped)
-        if not failed:
-            inverse = torch.cholesky_inverse(lower)
-            upper, failed = torch.linalg.cholesky_ex(inverse, upper=True)
-            if not failed:
-                return upper
-        damp *= 10
-    raise NumericalError(
-        "gptq: the Hessian stays singular; use more calibration data or raise damp"
-    )
+        shape = (weight.shape[0], weight.shape[1])
+        factor, order = self._factor(stats.hessian)
+        weight = self._target(weight.detach().to(torch.float32), stats, factor, order)
+        grids = self._grids(layout, weight, stats)
+        codes = _sweep(weight.t()[order], factor, order, grids, self.block_size)
+        codes = codes[torch.argsort(order)].t()
+        return layout.store(layout.split(codes), grids.joined(), shape)
+
+    def _factor(self, hessian: Tensor) -> tuple[Factor, Tensor]:
+        """Return the factor of the Hessian in the order of the sweep, and that order."""
+        if not self.act_order:
+            return factorize(hessian, self.damp), torch.arange(hessian.shape[0])
+        order = torch.argsort(hessian.diagonal(), descending=True, stable=True)
+        return factorize(hessian[order][:, order], self.damp), order
+
+    def _target(self, weight: Tensor, stats: LayerStats, factor: Factor, order: Tensor) -> Tensor:
+        """Return the weight that the sweep starts from."""
+        if not self.correct:
+            return weight
+        if stats.cross is None:
+            raise UsageError("gptq with correct > 0 needs the inputs in full precision")
+        moved = factor.solve((weight @ stats.cross)[:, order])
+        return weight + self.correct * moved[:, torch.argsort(order)]
+
+    def _grids(self, layout: Affine, weight: Tensor, stats: LayerStats) -> "_Grids":
+        importance = None
+        if self.clip != "none":
+            power = torch.ones_like(stats.absmax) if self.clip == "mse" else stats.power()
+            importance = fit.columns(power, self.group_size)
+        static = self.static_groups or self.act_order or self.double_quant
+        return _Grids(layout, weight, importance, moving=not static)
 
 
 class _Grids:
     """The grid of every group: all from the original weight, or each when its turn comes."""
 
-    def __init__(self, layout: Affine, weight: Tensor, *, moving: bool) -> None:
-        self._layout = layout
+    def __init__(
+        self, layout: Affine, weight: Tensor, importance: Tensor | None, *, moving: bool
+    ) -> None:
+        self._layout, self._importance = layout, importance
         self.size = layout.size(weight.shape[1])
-        self._whole = layout.minmax(layout.split(weight))
-        self.moving = moving and layout.groups(weight.shape[1]) > 1
+        self.count = layout.groups(weight.shape[1])
+        self.moving = moving and self.count > 1
         self._seen: dict[int, Grid] = {}
+        self._whole = None if self.moving else self._choose(layout.split(weight), importance)
 
-    def at(self, column: int, weight: Tensor) -> Grid:
-        """Return the grid of an original column; `weight` is the matrix as updated so far."""
-        group = column // self.size
-        if not self.moving:
-            return self._whole.column(group)
-        if group not in self._seen:
-            part = weight[:, group * self.size : (group + 1) * self.size].unsqueeze(1)
-            self._seen[group] = self._layout.minmax(part)
-        return self._seen[group]
+    def at(self, group: int) -> Grid:
+        """Return the grid of a group, (out, 1) or (1, 1) tensors."""
+        return self._seen[group] if self._whole is None else self._whole.column(group)
+
+    def enter(self, group: int, columns: Tensor) -> None:
+        """Choose the grid of a group from its (columns, out) weights as updated so far."""
+        split = torch.nn.functional.pad(columns.t(), (0, self.size - columns.shape[0]))
+        importance = self._importance
+        self._seen[group] = self._choose(
+            split.unsqueeze(1), None if importance is None else importance[group : group + 1]
+        )
 
     def joined(self) -> Grid:
         """Return the grids of all groups side by side."""
-        if not self.moving:
+        if self._whole is not None:
             return self._whole
-        ordered = [self._seen[group] for group in sorted(self._seen)]
+        ordered = [self._seen[group] for group in range(self.count)]
         scale = torch.cat([grid.scale for grid in ordered], dim=1)
         zero = torch.cat([grid.zero_point for grid in ordered], dim=1)
-        return Grid(scale, zero, self._whole.top)
+        return Grid(scale, zero, self._layout.top)
+
+    def _choose(self, split: Tensor, importance: Tensor | None) -> Grid:
+        if importance is None:
+            return self._layout.minmax(split)
+        return fit.fitted(self._layout, split, importance)
 
 
-def _sweep(
-    weight: Tensor, factor: Tensor, columns: list[int], grids: _Grids, block_size: int
-) -> Tensor:
-    """Return the codes (out, in) float32, columns in the order given; `weight` is copied.
+def _sweep(weight: Tensor, factor: Factor, order: Tensor, grids: _Grids, block_size: int) -> Tensor:
+    """Return the codes (in, out) float32 of (in, out) weights, both in the order of the sweep.
 
-    Errors reach the rest of a block at once and the rest of the matrix after the block. Blocks
-    end where groups end, so that a moving grid sees its whole group up to date.
+    Errors of earlier blocks reach a block by one product, those inside it one by one. Blocks end
+    where groups end, so that a moving grid sees its whole group up to date.
     """
-    weight = weight.clone()
-    block_size = max(1, block_size // grids.size) * grids.size if grids.moving else block_size
-    codes = torch.empty_like(weight)
-    width = weight.shape[1]
-    for start in range(0, width, block_size):
-        stop = min(start + block_size, width)
-        errors = torch.zeros(weight.shape[0], stop - start)
-        for j in range(start, stop):
-            grid = grids.at(columns[j], weight)
-            value = weight[:, j : j + 1]
-            code = grid.codes(value.unsqueeze(1))
-            codes[:, j] = code[:, 0, 0]
-            error = (value - grid.values(code)[:, 0]) / factor[j, j]
-            weight[:, j:stop] -= error * factor[j, j:stop]
-            errors[:, j - start] = error[:, 0]
-        weight[:, stop:] -= errors @ factor[start:stop, stop:]
+    feedback = factor.unit.t()  # (in, in): row k holds what errors before it ask of column k
+    width = weight.shape[0]
+    block_size = min(block_size, grids.size) if grids.moving else block_size
+    groups = (order // grids.size).tolist()
+    errors, codes = torch.zeros_like(weight), torch.empty_like(weight)
+    start = 0
+    while start < width:
+        edge = (start // grids.size + 1) * grids.size if grids.moving else width
+        stop = min(start + block_size, edge, width)
+        if grids.moving and start % grids.size == 0:
+            last = min(edge, width)
+            ahead = weight[start:last] + feedback[start:last, :start] @ errors[:start]
+            grids.enter(start // grids.size, ahead)
+        block = weight[start:stop] + feedback[start:stop, :start] @ errors[:start]
+        inside = feedback[start:stop, start:stop]
+        found = [grids.at(group) for group in groups[start:stop]]
+        codes[start:stop], values = _round_block(block, weight[start:stop], inside, found)
+        errors[start:stop] = weight[start:stop] - values
+        start = stop
     return codes
+
+
+def _round_block(
+    block: Tensor, weight: Tensor, feedback: Tensor, grids: list[Grid]
+) -> tuple[Tensor, Tensor]:
+    """Return codes and values of some columns, rounded one by one.
+
+    block: (columns, out), the weights with the feedback of earlier blocks; weight: without it.
+    """
+    codes, values, errors = (torch.empty_like(block) for _ in range(3))
+    for k, grid in enumerate(grids):
+        scale, zero = grid.scale[:, 0], grid.zero_point[:, 0]
+        wanted = torch.addmv(block[k], errors[:k].t(), feedback[k, :k]) if k else block[k]
+        codes[k] = torch.round(wanted / scale + zero).clamp_(0, grid.top)
+        values[k] = (codes[k] - zero) * scale
+        errors[k] = weight[k] - values[k]
+    return codes, values

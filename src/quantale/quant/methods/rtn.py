@@ -1,7 +1,10 @@
-"""Round to nearest: every weight takes the closest value of a min-max grid. Needs no data.
+"""Round to nearest: every weight takes the closest value of its group's grid.
 
 There is no paper: rounding is what every other method is measured against. It is the naive
-method of product recipe R1 with `symmetric=True, group_size="row", bits=8`.
+method of product recipe R1 with `symmetric=True, group_size="row", bits=8`. The grid spans the
+extremes of the group, or is searched: `clip="mse"` needs no data, `clip="activations"` weighs
+each column with the mean square of its input, as AWQ's clipping does (Lin et al., arXiv
+2306.00978, section 3.2; there without weights, over the layer's outputs).
 """
 
 from dataclasses import dataclass
@@ -9,8 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from quantale.core.errors import UsageError
+from quantale.quant import fit
 from quantale.quant.calibration import LayerStats
-from quantale.quant.formats.affine import Affine
+from quantale.quant.formats.affine import Affine, Grid
 from quantale.quant.packed import PackedTensor
 
 
@@ -19,20 +24,47 @@ class Rtn:
     """Settings of round-to-nearest."""
 
     bits: int
-    """2 to 8."""
+    """1 to 8."""
     group_size: int | str = "row"
     """Columns that share a scale, "row" or "tensor"."""
     symmetric: bool = False
     """Whether the grid is centred on zero."""
     scale_dtype: str = "float16"
     """Dtype in which scales are stored."""
+    zero_dtype: str | None = None
+    """Dtype of floating zero points; None: whole numbers."""
+    double_quant: bool = False
+    """Whether scales are quantized to 8 bits a second time."""
+    clip: str = "none"
+    """"none", "mse" or "activations": how the grid of a group is searched."""
 
-    needs_calibration = False
+    def __post_init__(self) -> None:
+        fit.check_clip("rtn", self.clip)
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Only for the search that weighs columns by their inputs."""
+        return self.clip == "activations"
 
     def quantize(self, weight: Tensor, stats: LayerStats | None = None) -> PackedTensor:
-        """Quantize weight: (out, in) float. `stats` is not used."""
-        del stats
-        layout = Affine(self.bits, self.group_size, self.symmetric, self.scale_dtype)
+        """Quantize weight: (out, in) float. `stats` matter to `clip="activations"` alone."""
+        layout = Affine(
+            self.bits,
+            self.group_size,
+            self.symmetric,
+            self.scale_dtype,
+            self.zero_dtype,
+            self.double_quant,
+        )
         split = layout.split(weight.detach().to(torch.float32))
-        grid = layout.minmax(split)
+        grid = self._grid(layout, split, stats)
         return layout.store(grid.codes(split), grid, (weight.shape[0], weight.shape[1]))
+
+    def _grid(self, layout: Affine, split: Tensor, stats: LayerStats | None) -> Grid:
+        if self.clip == "none":
+            return layout.minmax(split)
+        if self.clip == "mse":
+            return fit.fitted(layout, split)
+        if stats is None:
+            raise UsageError('rtn with clip="activations" needs calibration data; none was given')
+        return fit.fitted(layout, split, fit.columns(stats.power(), self.group_size))

@@ -1,0 +1,89 @@
+"""Factor a Hessian once; rounding with feedback and least-squares corrections read the factor.
+
+With H = R RT, R upper triangular, the damage sum over rows of (q - w) H (q - w)T becomes a sum
+of squares, one a column: R_kk^2 (e_k + sum over i < k of e_i U_ik)^2, with e = q - w and the unit
+triangular U = R / diag(R). Column k is therefore best rounded at w_k minus what the errors before
+it ask for. That is GPTQ's sweep without an inverse: Chee et al., "QuIP", arXiv 2307.13304,
+section 3 (LDLQ) and theorem 6 (it equals GPTQ).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from quantale.core.errors import NumericalError
+
+MAX_DAMP = 10.0
+_BLOCK = 512
+
+
+@dataclass(frozen=True)
+class Factor:
+    """U and the squared diagonal of R: H = U diag(power) UT."""
+
+    unit: Tensor
+    """(in, in) float32, unit upper triangular."""
+    power: Tensor
+    """(in,) float32, positive."""
+
+    def solve(self, right: Tensor) -> Tensor:
+        """Return X with X H = right, both (rows, in) float32."""
+        half = torch.linalg.solve_triangular(
+            self.unit.t(), right, upper=False, left=False, unitriangular=True
+        )
+        return torch.linalg.solve_triangular(
+            self.unit, half / self.power, upper=True, left=False, unitriangular=True
+        )
+
+
+def factorize(hessian: Tensor, damp: float) -> Factor:
+    """Factor a damped Hessian, computed in float64 in one buffer of its size.
+
+    hessian: (in, in), positive semi-definite; not changed. damp: share of the mean diagonal that
+    is added to the diagonal; it grows tenfold until the factorization works. Dead columns (zero
+    on the diagonal) get the mean. Raises NumericalError when the Hessian is not finite or stays
+    singular.
+    """
+    diagonal = hessian.diagonal().to(torch.float64)
+    if not torch.isfinite(hessian).all():
+        raise NumericalError("the Hessian is not finite; look for overflow in the activations")
+    dead = diagonal <= 0
+    mean = diagonal[~dead].mean() if bool((~dead).any()) else torch.ones((), dtype=torch.float64)
+    diagonal = torch.where(dead, mean, diagonal)
+    while damp <= MAX_DAMP:
+        buffer = hessian.flip(0, 1).to(torch.float64)
+        buffer.diagonal().copy_((diagonal + damp * mean).flip(0))
+        if _cholesky(buffer):
+            lower = buffer.to(torch.float32)
+            del buffer
+            root = lower.diagonal().clone()
+            return Factor((lower / root).flip(0, 1), root.square().flip(0))
+        damp *= 10
+    raise NumericalError("the Hessian stays singular; use more calibration data or raise damp")
+
+
+def _cholesky(matrix: Tensor) -> bool:
+    """Replace a symmetric matrix by its lower Cholesky factor; return whether that worked.
+
+    Block by block (right-looking), so that no second matrix of its size is needed.
+    """
+    size = matrix.shape[0]
+    for start in range(0, size, _BLOCK):
+        stop = min(start + _BLOCK, size)
+        lower, failed = torch.linalg.cholesky_ex(matrix[start:stop, start:stop])
+        if bool(failed) or not bool(torch.isfinite(lower).all()):
+            return False
+        matrix[start:stop, start:stop] = lower
+        matrix[start:stop, stop:] = 0
+        if stop == size:
+            break
+        panel = torch.linalg.solve_triangular(
+            lower.t(), matrix[stop:, start:stop], upper=True, left=False
+        )
+        matrix[stop:, start:stop] = panel
+        for first in range(stop, size, _BLOCK):
+            last = min(first + _BLOCK, size)
+            rows = panel[first - stop :]
+            matrix[first:, first:last] -= rows @ panel[first - stop : last - stop].t()
+    return True
