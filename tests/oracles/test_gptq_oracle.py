@@ -1,5 +1,7 @@
 """GPTQ against optimal brain quantization done by brute force: every inverse computed anew."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -25,6 +27,15 @@ def stats_of(x: Tensor) -> LayerStats:
     stats = LayerStats(x.shape[1])
     stats.add(x)
     return stats
+
+
+def plain(bits: int, group_size: int | str = "row", **settings: Any) -> Gptq:
+    """The paper's algorithm: min-max grids, columns in their order."""
+    return Gptq(
+        bits,
+        group_size,
+        **{"act_order": False, "clip": "none", "scale_dtype": "float32", **settings},
+    )
 
 
 def output_error(weight: Tensor, packed: PackedTensor, x: Tensor) -> float:
@@ -84,7 +95,7 @@ def test_gptq_is_within_two_percent_of_brute_force(
 ) -> None:
     weight = torch.randn(OUT, IN, generator=torch.Generator().manual_seed(1))
     x = correlated_inputs(2, 0.5)
-    method = Gptq(bits, group_size, act_order=act_order, scale_dtype="float32", block_size=16)
+    method = plain(bits, group_size, act_order=act_order, block_size=16)
     stats = stats_of(x)
 
     ours = output_error(weight, method.quantize(weight, stats), x)
@@ -100,7 +111,7 @@ def strongly_correlated_ratios() -> tuple[float, float]:
     """
     weight = torch.randn(64, 64, generator=torch.Generator().manual_seed(3))
     x = correlated_inputs(4, 3.0, rows=2000, width=64)
-    method, stats = Gptq(4, scale_dtype="float32"), stats_of(x)
+    method, stats = plain(4), stats_of(x)
     frozen = brute_force(weight, stats.hessian, method, frozen=True)
     nearest = output_error(weight, Rtn(4, scale_dtype="float32").quantize(weight), x)
     exact = output_error(weight, method.quantize(weight, stats), x)
@@ -152,10 +163,24 @@ def test_correction_starts_from_the_least_squares_fit_to_the_full_model(act_orde
     assert left(1.0) < left(0.5) < left(0.0)
 
 
+def test_the_defaults_leave_less_than_the_papers_algorithm() -> None:
+    """Correlated inputs of unequal strength, as in real models."""
+    weight = torch.randn(OUT, 96, generator=torch.Generator().manual_seed(10))
+    strength = torch.logspace(-1, 1, 96)[
+        torch.randperm(96, generator=torch.Generator().manual_seed(12))
+    ]
+    x = correlated_inputs(11, 0.5, width=96) * strength
+    stats = stats_of(x)
+    for bits in (2, 3, 4):
+        best = output_error(weight, Gptq(bits, 32).quantize(weight, stats), x)
+        paper = output_error(weight, plain(bits, 32).quantize(weight, stats), x)
+        assert best < 0.9 * paper
+
+
 def test_blocks_of_columns_change_speed_and_not_the_result() -> None:
     weight = torch.randn(OUT, IN, generator=torch.Generator().manual_seed(6))
     stats = stats_of(correlated_inputs(7, 0.5))
-    whole = Gptq(4, 16, block_size=IN).quantize(weight, stats)
-    small = Gptq(4, 16, block_size=16).quantize(weight, stats)
+    whole = plain(4, 16, block_size=IN).quantize(weight, stats)
+    small = plain(4, 16, block_size=16).quantize(weight, stats)
     same = (whole.tensors["weight"] == small.tensors["weight"]).float().mean()
     assert same > 0.99

@@ -15,6 +15,9 @@ same rounding without an inverse of the Hessian.
   full precision; that is the exact minimum which Qronos rounds from.
 - Dead columns (inputs always zero) are rounded to nearest instead of being zeroed.
 
+The defaults are what serves best at equal bytes (docs/quantization.md). The paper's own algorithm
+is `act_order=False, clip="none"`.
+
 Layers are calibrated in the order of execution on what the quantized ones before them give
 ("true sequential"), see quant/sequential.py.
 """
@@ -42,11 +45,11 @@ class Gptq:
     """Columns that share a scale, "row" or "tensor"."""
     symmetric: bool = False
     """Whether the grid is centred on zero."""
-    act_order: bool = False
+    act_order: bool = True
     """Quantize columns by falling diagonal of the Hessian."""
     static_groups: bool = False
     """Choose all grids from the original weights; implied by `act_order` and `double_quant`."""
-    clip: str = "none"
+    clip: str = "activations"
     """"none", "mse" or "activations": how the grid of a group is searched."""
     correct: float = 0.0
     """0 to 1: how much of the error of quantized inputs the layer makes up for."""
