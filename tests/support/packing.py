@@ -4,6 +4,7 @@ import copy
 from collections.abc import Iterable
 
 import torch
+from plugin_cases import drawn, method_cases
 from tiny_models import tiny_classifier, tiny_family
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
@@ -54,3 +55,13 @@ def dequantized(model: PreTrainedModel, results: list[SiteResult]) -> PreTrained
             weight = module.get_parameter("weight")
             weight.copy_(values.t() if isinstance(module, Conv1D) else values.view(weight.shape))
     return twin
+
+
+def methods_by_format() -> dict[str, Method]:
+    """One method that needs no calibration for each kind of format."""
+    found: dict[str, Method] = {}
+    for _, method in method_cases():
+        if not method.needs_calibration:
+            layout = method.quantize(drawn(4, 16)).format
+            found.setdefault(type(layout).__name__, method)
+    return found

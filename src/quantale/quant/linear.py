@@ -36,8 +36,12 @@ class PackedModule(nn.Module):
         tensors = {name: self.get_buffer(name) for name in self._names}
         return PackedTensor(self.format, self.shape, tensors)
 
+    def __repr__(self) -> str:
+        """Describe the module in a printed model, without what it keeps of its original."""
+        return f"{type(self).__name__}({self.extra_repr()})"
+
     def extra_repr(self) -> str:
-        """Describe the module in a printed model."""
+        """Say shape and format."""
         return f"out={self.shape[0]}, in={self.shape[1]}, {self.format}"
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "PackedModule":

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from packing import ENDS, EVERYTHING, dequantized, pack, tiny
+from packing import ENDS, EVERYTHING, dequantized, methods_by_format, pack, tiny
 from tiny_models import CLASSIFIERS, CONTEXT, FAMILIES, LABELS, VOCABULARY, windows
 from torch import nn
 from transformers import AutoModelForCausalLM, MixtralConfig, PreTrainedModel
@@ -21,6 +21,7 @@ from quantale.quant.sites import LINEAR_ROLES, Site, choose, find_sites
 
 CLASSIFYING = tuple(f"{family} classifier" for family in CLASSIFIERS)
 NAMES = (*FAMILIES, *CLASSIFYING)
+METHODS = methods_by_format()
 TIED = ("GPT2", "Llama", "Gemma2", "Gemma3Text", "OPT")
 
 
@@ -96,6 +97,26 @@ def test_packed_models_compute_what_their_dequantized_weights_do_and_come_back_f
     _check_ledger(again, original, first)
     if not name.endswith("classifier"):
         _check_generation(again, model)
+
+
+@pytest.mark.parametrize("name", ["GPT2", "Gemma3Text"])
+@pytest.mark.parametrize("layout", METHODS)
+def test_every_format_serves_every_kind_of_site(name: str, layout: str, tmp_path: Path) -> None:
+    model = tiny(name)
+    original = copy.deepcopy(model)
+    results = pack(model, EVERYTHING, METHODS[layout])
+    assert {type(result.packed.format).__name__ for result in results} == {layout}
+    twin = dequantized(original, results)
+    tokens = windows(2)
+    with torch.no_grad():
+        logits, expected = model(input_ids=tokens).logits, twin(input_ids=tokens).logits
+    cosine = torch.cosine_similarity(logits.flatten(), expected.flatten(), 0)
+    assert cosine > 0.99  # a format may round activations
+    model.save_pretrained(tmp_path)
+    again = type(model).from_pretrained(tmp_path)
+    with torch.no_grad():
+        assert torch.equal(again(input_ids=tokens).logits, logits)
+    _check_ledger(again, original, tmp_path / "model.safetensors")
 
 
 def _check_ledger(model: PreTrainedModel, original: PreTrainedModel, file: Path) -> None:
@@ -249,4 +270,5 @@ def test_a_packed_model_is_not_searched_for_sites_again() -> None:
         pack(model, EVERYTHING)
         assert [site.role for site in find_sites(model)] == ["norm"]
         packed = [m for m in model.modules() if isinstance(m, PackedModule)]
+        assert repr(model).count("QuantNorm(out=1, in=32, Affine") > 2
         assert len([s for s in inspect(model).sites if s.method != "none"]) == len(packed)

@@ -5,15 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from packing import ENDS, dequantized, pack, tiny
+from packing import ENDS, dequantized, methods_by_format, pack, tiny
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
-from plugin_cases import drawn, method_cases, packed_cases
+from plugin_cases import drawn, packed_cases
 from tiny_models import tiny_gpt2, windows
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
 
 from quantale.core.errors import UsageError
-from quantale.quant.apply import Method
 from quantale.quant.linear import QuantLinear
 from quantale.quant.lora import QuantLoraLinear, load_adapter, lora_config
 from quantale.quant.packed import PackedTensor
@@ -24,16 +23,6 @@ pytestmark = pytest.mark.filterwarnings(
 )  # peft 0.21 calls transformers 5.23 by old names
 
 PACKED = packed_cases()
-
-
-def methods_by_format() -> dict[str, Method]:
-    """One method that needs no calibration for each kind of format."""
-    found: dict[str, Method] = {}
-    for _, method in method_cases():
-        if not method.needs_calibration:
-            layout = method.quantize(drawn(4, 16)).format
-            found.setdefault(type(layout).__name__, method)
-    return found
 
 
 METHODS = methods_by_format()
@@ -53,7 +42,10 @@ def fill(model: nn.Module) -> None:
 
 @pytest.mark.parametrize(("label", "packed"), PACKED, ids=[label for label, _ in PACKED])
 def test_gradients_equal_those_over_the_dequantized_layer(label: str, packed: PackedTensor) -> None:
-    """The loss is linear in the output, so that a format may round activations on its way."""
+    """The loss is linear in the output, so that a format may round activations on its way.
+
+    Where it does, the largest input sets the step of the rounding, and gradients may go there.
+    """
     rows, width = packed.shape
     bias = drawn(1, rows, seed=3)[0]
     plain = nn.Linear(width, rows)
@@ -61,21 +53,25 @@ def test_gradients_equal_those_over_the_dequantized_layer(label: str, packed: Pa
         plain.weight.copy_(packed.dequantize())
         plain.bias.copy_(bias)
     x, direction = drawn(5, width, seed=4), drawn(5, rows, seed=5)
-    found = []
+    outputs, found = [], []
     for layer in (QuantLinear(packed, bias), plain):
         config = LoraConfig(r=2, target_modules=["0"])
         config._register_custom_module({QuantLinear: QuantLoraLinear})
         model = get_peft_model(nn.Sequential(layer), config)
         fill(model)
         given = x.clone().requires_grad_()
-        (model(given) * direction).sum().backward()
+        out = model(given)
+        (out * direction).sum().backward()
+        outputs.append(out.detach())
         found.append([given.grad, *(p.grad for p in adapters(model).values())])
     assert len(found[0]) == len(found[1]) == 3
-    for got, wanted in zip(*found, strict=True):
+    out, exact = outputs
+    rounds = float((out - exact).norm()) > 1e-4 * float(exact.norm())
+    bounds = [0.005 if rounds else 1e-5, 1e-5, 1e-5]
+    for got, wanted, bound in zip(*found, bounds, strict=True):
         assert got is not None
         assert wanted is not None
-        scale = max(1.0, float(wanted.abs().max()))
-        torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5 * scale, msg=label)
+        assert float((got - wanted).norm()) <= bound * float(wanted.norm()), label
 
 
 @pytest.mark.parametrize("name", ["GPT2", "Llama", "OPT"])
