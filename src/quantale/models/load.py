@@ -1,4 +1,4 @@
-"""Load any causal language model of transformers, after its files have passed the gate.
+"""Load any language model or sequence classifier of transformers, after its files passed the gate.
 
 A name that is no local folder is fetched from the Hub into its cache first, without pickles, so
 that downloads pass the same gate. `trust_remote_code` is never on.
@@ -15,7 +15,12 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
 
 from quantale.core import files
 from quantale.core.errors import EnvironmentLackingError, HubError, ModelFileError
@@ -65,8 +70,8 @@ def load(
     folder = local_folder(path_or_name)
     _check_seal(folder)
     stored = gate.check_folder(folder)
-    _check_size(folder, sum(entry.elements for entry in stored.values()))
-    model = _load_model(folder, dtype)
+    kind = _check_size(folder, sum(entry.elements for entry in stored.values()))
+    model = _load_model(kind, folder, dtype)
     return LoadedModel(model.to(device).eval(), _load_tokenizer(folder), folder)
 
 
@@ -86,6 +91,14 @@ def local_folder(path_or_name: str | Path) -> Path:
             "check the name and the network, or give a local folder"
         ) from error
     return Path(found)
+
+
+def auto_class(config: Any) -> Any:
+    """Return the Auto class for a configuration, by its `architectures`."""
+    first = next(iter(config.architectures or ()), "")
+    if first.endswith("ForSequenceClassification"):
+        return AutoModelForSequenceClassification
+    return AutoModelForCausalLM
 
 
 def _check_seal(folder: Path) -> None:
@@ -109,9 +122,9 @@ def check_finite(model: nn.Module, source: Path) -> None:
             raise ModelFileError(f"{source}: weight {name!r} is not finite; the file is damaged")
 
 
-def _load_model(folder: Path, dtype: torch.dtype) -> Any:
+def _load_model(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
     try:
-        model, info = AutoModelForCausalLM.from_pretrained(
+        model, info = kind.from_pretrained(
             folder,
             dtype=dtype,
             use_safetensors=True,
@@ -132,17 +145,19 @@ def _load_model(folder: Path, dtype: torch.dtype) -> Any:
     return model
 
 
-def _check_size(folder: Path, stored: int) -> None:
+def _check_size(folder: Path, stored: int) -> Any:
     """Compare what config.json describes with what is stored, before any memory is taken.
 
-    A packed model (one with a quantization_config) stores fewer numbers than it describes.
+    Returns the Auto class to load with. A packed model (one with a quantization_config) stores
+    fewer numbers than it describes.
     """
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        kind = auto_class(config)
         if getattr(config, "quantization_config", None) is not None:
-            return
+            return kind
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+            model = kind.from_config(config, trust_remote_code=False)
     except _LOADING_ERRORS as error:
         raise ModelFileError(f"{folder / 'config.json'}: {_first_line(error)}") from error
     described = sum(parameter.numel() for parameter in model.parameters())
@@ -150,6 +165,7 @@ def _check_size(folder: Path, stored: int) -> None:
         raise ModelFileError(
             f"{folder}: config.json describes {described} weights, but {stored} are stored"
         )
+    return kind
 
 
 def _load_tokenizer(folder: Path) -> Any:

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from quantale.core.errors import NumericalError, QuantaleError, UsageError
 from quantale.quant.calibration import LayerStats, check_stats
-from quantale.quant.linear import QuantEmbedding, QuantLinear, TiedHead
+from quantale.quant.linear import QuantEmbedding, TiedHead, packed_module
 from quantale.quant.packed import PackedTensor
 from quantale.quant.sites import EMBEDDING_ROLES, Site
 from quantale.quant.stored import plugin_name
@@ -86,25 +86,18 @@ def quantize_site(
 
 
 def install(model: nn.Module, site: Site, packed: PackedTensor) -> None:
-    """Put a packed module where the site's module is; a tied head follows its embedding."""
-    if site.role not in (*EMBEDDING_ROLES, "head") or isinstance(
-        model.get_submodule(site.name), nn.Linear
-    ):
-        model.set_submodule(site.name, QuantLinear(packed, site.bias(model)))
-        return
-    _install_embedding(model, site, packed)
+    """Put a packed module where the site's module is; a tied head follows its embedding.
 
-
-def _install_embedding(model: nn.Module, site: Site, packed: PackedTensor) -> None:
-    module = model.get_submodule(site.name)
-    if type(module) is not nn.Embedding:
-        kind = type(module).__name__
-        raise UsageError(f"{site.name}: a {kind} cannot be quantized; leave embedding_bits out")
-    embedding = QuantEmbedding(packed, module.weight.dtype)
-    model.set_submodule(site.name, embedding)
-    if site.tied is not None:
+    Raises UsageError naming a module that cannot be replaced.
+    """
+    try:
+        module = packed_module(model.get_submodule(site.name), packed, site.bias(model))
+    except UsageError as error:
+        raise UsageError(f"{site.name}: {error}") from error
+    model.set_submodule(site.name, module)
+    if site.tied is not None and isinstance(module, QuantEmbedding):
         head = model.get_submodule(site.tied)
-        model.set_submodule(site.tied, TiedHead(embedding, getattr(head, "bias", None)))
+        model.set_submodule(site.tied, TiedHead(module, getattr(head, "bias", None)))
 
 
 def _ratio(part: Tensor, whole: Tensor) -> float:

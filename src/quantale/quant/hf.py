@@ -4,13 +4,14 @@
 library fills them from the file, and every tensor that the configuration promises must be there.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import nn
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import WeightRenaming, apply_renamings
 from transformers.quantizers.auto import (
     AUTO_QUANTIZER_MAPPING,
     register_quantization_config,
@@ -19,8 +20,8 @@ from transformers.quantizers.auto import (
 from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
-from quantale.core.errors import ModelFileError
-from quantale.quant.linear import PackedModule, QuantEmbedding, QuantLinear, TiedHead
+from quantale.core.errors import ModelFileError, UsageError
+from quantale.quant.linear import QuantEmbedding, TiedHead, packed_module
 from quantale.quant.packed import LAYOUT_VERSION, PackedTensor
 from quantale.quant.stored import QUANT_METHOD, StoredSite, read_sites
 
@@ -88,7 +89,12 @@ def register() -> None:
 
 
 def mark_quantized(model: "PreTrainedModel", sites: list[StoredSite]) -> None:
-    """Let a model quantized in memory be saved and printed like one that was loaded."""
+    """Let a model quantized in memory be saved and printed like one that was loaded.
+
+    Raises UsageError when no parameter is left: transformers asks one for the model's device.
+    """
+    if next(model.parameters(), None) is None:
+        raise UsageError("nothing would be left in full precision; leave one norm out")
     config = QuantaleConfig({site.name: site.record() for site in sites})
     model.config.quantization_config = config
     model.hf_quantizer = QuantaleQuantizer(config, pre_quantized=True)
@@ -96,6 +102,15 @@ def mark_quantized(model: "PreTrainedModel", sites: list[StoredSite]) -> None:
     model.quantization_method = QUANT_METHOD
     for site in sites:
         _untie(model, site)
+
+
+def names_in_memory(model: "PreTrainedModel", names: Iterable[str]) -> dict[str, str]:
+    """Return what tensors of a file are called in the model.
+
+    Some families store other names than they use: GPT-NeoX's `lm_head` is `embed_out` in files.
+    """
+    renamings = [r for r in get_model_conversion_mapping(model) if isinstance(r, WeightRenaming)]
+    return {name: apply_renamings(name, renamings) for name in names}
 
 
 def _swap(model: "PreTrainedModel", site: StoredSite) -> None:
@@ -107,18 +122,13 @@ def _swap(model: "PreTrainedModel", site: StoredSite) -> None:
     packed = PackedTensor(site.format, site.shape, tensors)
     try:
         old = model.get_submodule(site.name)
-        model.set_submodule(site.name, _packed_module(old, packed, site))
+        bias = getattr(old, "bias", None) if site.bias else None
+        model.set_submodule(site.name, packed_module(old, packed, bias))
         if site.tied is not None:
             _tie(model, site)
     except AttributeError as error:
         raise ModelFileError(f"{site.name}: the model has no such module") from error
     _untie(model, site)
-
-
-def _packed_module(old: nn.Module, packed: PackedTensor, site: StoredSite) -> PackedModule:
-    if isinstance(old, nn.Embedding):
-        return QuantEmbedding(packed, old.weight.dtype)
-    return QuantLinear(packed, getattr(old, "bias", None) if site.bias else None)
 
 
 def _tie(model: "PreTrainedModel", site: StoredSite) -> None:
@@ -141,7 +151,9 @@ def _check_files(model: "PreTrainedModel", paths: list[Path]) -> None:
 
     transformers would fill what is missing with random numbers.
     """
-    there = _shapes(paths)
+    shapes = _shapes(paths)
+    names = names_in_memory(model, shapes)
+    there = {names[name]: shape for name, shape in shapes.items()}
     tied = set(model.all_tied_weights_keys)
     wanted = {name: tensor for name, tensor in model.state_dict().items() if name not in tied}
     missing = sorted(set(wanted) - set(there))

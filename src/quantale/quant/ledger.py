@@ -17,12 +17,19 @@ from transformers import PreTrainedModel
 from quantale.core.errors import ModelFileError
 from quantale.models.gate import read_header
 from quantale.quant.dispatch import select
-from quantale.quant.linear import PackedModule, QuantEmbedding
-from quantale.quant.sites import EMBEDDING_ROLES, LINEAR_ROLES, Site, find_sites
+from quantale.quant.hf import names_in_memory
+from quantale.quant.linear import PackedModule, QuantLinear
+from quantale.quant.sites import EMBEDDING_ROLES, LINEAR_ROLES, Site, list_sites
 from quantale.quant.stored import StoredSite
 
 COMPONENTS = ("linear", "embedding", "head", "norm", "other", "metadata")
 """`metadata` holds scales, zero points and file headers."""
+_COMPONENT_OF = {
+    **dict.fromkeys(LINEAR_ROLES, "linear"),
+    **dict.fromkeys(EMBEDDING_ROLES, "embedding"),
+    "head": "head",
+    "norm": "norm",
+}
 _SUPPORT = (
     "*config.json",
     "tokenizer*",
@@ -32,6 +39,7 @@ _SUPPORT = (
     "merges.txt",
     "*.model",
     "*.jinja",
+    "*.safetensors.index.json",
 )
 """Names by which transformers finds configurations and tokenizers; a run's records are others."""
 
@@ -50,7 +58,8 @@ class SiteLine:
     """Stored bits over the weights that are there, scales and padding included."""
     nbytes: int
     kernel: str
-    """The kernel that a float32 input of one row gets; "torch" for full precision."""
+    """The kernel that a float32 input of one row gets; "torch" for full precision, "rows" where
+    rows are unpacked (embeddings, norms)."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +73,12 @@ class Ledger:
     support_bytes: int | None
     """Configuration and tokenizer files."""
     parameters: int
-    """Weights that the model stands for, tied ones once."""
+    """Weights that the model stands for, tied ones once. (transformers' own `num_parameters()`
+    counts only what is left in full precision: packed codes are buffers.)"""
     components: Mapping[str, int]
     """Bytes by component; adds up to bytes_on_disk, or to bytes_resident in memory."""
     sites: tuple[SiteLine, ...]
+    """Norms only where they are quantized."""
 
     @property
     def bits_per_weight(self) -> float:
@@ -120,8 +131,10 @@ def inspect(
     owners = _owners(network, stored)
     components: Counter[str] = Counter(dict.fromkeys(COMPONENTS, 0))
     sizes = _resident(network) if folder is None else _on_disk(folder)
+    inside = names_in_memory(network, sizes)
     for name, size in sizes.items():
-        components[owners.get(name, _plain_component(network, name))] += size
+        owner = owners.get(inside[name])
+        components[owner or _plain_component(network, inside[name])] += size
     support = None
     if folder is not None:
         found = {path for pattern in _SUPPORT for path in folder.glob(pattern)}
@@ -170,27 +183,17 @@ def _resident(model: nn.Module) -> dict[str, int]:
 
 def _owners(model: PreTrainedModel, stored: Mapping[str, StoredSite]) -> dict[str, str]:
     """Component of every tensor of a site."""
+    plain = {site.name: site.role for site in list_sites(model)}
+    packed = {site.name: site.role for site in stored.values()}
     found = {}
-    for name, role in _roles(model, stored):
-        component = "linear" if role in LINEAR_ROLES else "other"
-        component = "embedding" if role in EMBEDDING_ROLES else component
-        component = "head" if role == "head" else component
-        found[f"{name}.weight"] = component
-        found |= {f"{name}.{part}": "metadata" for part in ("scale", "zero_point")}
+    for name, role in (plain | packed).items():
+        found[f"{name}.weight"] = _COMPONENT_OF.get(role, "other")
+    norms = [name for name, role in (plain | packed).items() if role == "norm"]
+    found |= {f"{name}.bias": "norm" for name in norms}
+    for site in stored.values():
+        parts = set(site.format.tensors(site.shape)) - {"weight"}
+        found |= {f"{site.name}.{part}": "metadata" for part in parts}
     return found
-
-
-def _roles(model: PreTrainedModel, stored: Mapping[str, StoredSite]) -> list[tuple[str, str]]:
-    plain = [(site.name, site.role) for site in _plain_sites(model)]
-    return plain + [(site.name, site.role) for site in stored.values()]
-
-
-def _plain_sites(model: PreTrainedModel) -> list[Site]:
-    return [s for s in find_sites(model) if not isinstance(_module(model, s.name), PackedModule)]
-
-
-def _module(model: nn.Module, name: str) -> nn.Module:
-    return model.get_submodule(name)
 
 
 def _plain_component(model: nn.Module, name: str) -> str:
@@ -209,7 +212,7 @@ def _parameters(model: PreTrainedModel, stored: Mapping[str, StoredSite]) -> int
 
 
 def _lines(model: PreTrainedModel, stored: Mapping[str, StoredSite]) -> list[SiteLine]:
-    plain = {site.name: _plain_line(model, site) for site in _plain_sites(model)}
+    plain = {s.name: _plain_line(model, s) for s in list_sites(model) if s.role != "norm"}
     packed = {name: _packed_line(model, site) for name, site in stored.items()}
     lines = plain | packed
     return [lines[name] for name, _ in model.named_modules() if name in lines]
@@ -229,7 +232,7 @@ def _packed_line(model: PreTrainedModel, site: StoredSite) -> SiteLine:
         raise ModelFileError(f"{site.name}: listed as packed, but it is a {type(module).__name__}")
     packed = module.packed
     kernel = "rows"
-    if not isinstance(module, QuantEmbedding):
+    if isinstance(module, QuantLinear):
         probe = torch.empty(1, site.shape[1], device=packed.tensors["weight"].device)
         kernel = select(probe, packed)[0]
     return SiteLine(

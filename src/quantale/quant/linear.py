@@ -1,6 +1,6 @@
-"""The modules that run packed weights: a linear layer, an embedding, and a head tied to one.
+"""The modules that run packed weights: linear layer, embedding, head tied to one, and norm.
 
-One class serves every format. The codes are a buffer called `weight` of three dimensions, on
+One class each serves every format. The codes are a buffer called `weight` of three dimensions, on
 purpose: a program that does not know this project finds the name it expects with a shape that it
 must refuse, instead of a missing name that it would fill with random numbers.
 """
@@ -11,7 +11,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+from transformers.pytorch_utils import Conv1D
 
+from quantale.core.errors import UsageError
 from quantale.quant.dispatch import select
 from quantale.quant.packed import Format, PackedTensor
 
@@ -33,8 +36,12 @@ class PackedModule(nn.Module):
         tensors = {name: self.get_buffer(name) for name in self._names}
         return PackedTensor(self.format, self.shape, tensors)
 
+    def __repr__(self) -> str:
+        """Describe the module in a printed model, without what it keeps of its original."""
+        return f"{type(self).__name__}({self.extra_repr()})"
+
     def extra_repr(self) -> str:
-        """Describe the module in a printed model."""
+        """Say shape and format."""
         return f"out={self.shape[0]}, in={self.shape[1]}, {self.format}"
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "PackedModule":
@@ -63,17 +70,135 @@ class QuantLinear(PackedModule):
 
 
 class QuantEmbedding(PackedModule):
-    """An embedding over a packed (entries, width) weight; unpacks only the rows it needs."""
+    """An embedding over a packed (entries, width) weight; unpacks only the rows it needs.
 
-    def __init__(self, packed: PackedTensor, dtype: torch.dtype) -> None:
+    Subclasses of nn.Embedding keep their own arithmetic (a scale, an offset of positions): their
+    `forward` runs over a stand-in for the weight that answers a lookup with unpacked rows.
+    """
+
+    def __init__(self, packed: PackedTensor, module: nn.Embedding) -> None:
         super().__init__(packed)
         self.num_embeddings, self.embedding_dim = packed.shape
-        self.register_buffer("_dtype_probe", torch.empty(0, dtype=dtype), persistent=False)
+        probe = torch.empty(0, dtype=module.weight.dtype, device=module.weight.device)
+        self.register_buffer("_dtype_probe", probe, persistent=False)
+        self.original: nn.Module | None = None
+        if type(module) is not nn.Embedding:
+            self.original = _without_tensors(module)
+            del self.original.weight
+            self.original.weight = _Rows(self)  # type: ignore[assignment]
 
-    def forward(self, index: Tensor) -> Tensor:
+    @property
+    def dtype(self) -> torch.dtype:
+        """The model's dtype, in which rows are looked up."""
+        return self.get_buffer("_dtype_probe").dtype
+
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         """Look up: (...) integer -> (..., width) in the model's dtype."""
-        dtype = self.get_buffer("_dtype_probe").dtype
-        return self.format.rows(self.packed, index, dtype)
+        if self.original is None:
+            return self.lookup(*args, **kwargs)
+        return self.original(*args, **kwargs)
+
+    def lookup(self, input: Tensor) -> Tensor:  # noqa: A002  (the name that nn.Embedding gives it)
+        """Return the rows alone: (...) integer -> (..., width) in the model's dtype."""
+        return self.format.rows(self.packed, input, self.dtype)
+
+
+class _Rows:
+    """Stands where a subclass of nn.Embedding expects its weight."""
+
+    _is_hf_initialized = True  # transformers asks before it fills a weight with random numbers
+
+    def __init__(self, owner: QuantEmbedding) -> None:
+        self._owner = owner
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._owner.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self._owner.get_buffer("weight").device
+
+    @property
+    def shape(self) -> torch.Size:
+        return torch.Size(self._owner.shape)
+
+    def __getattr__(self, name: str) -> Any:
+        """Answer for everything else that a tensor has."""
+        owner = vars(self).get("_owner")  # copying asks before it is there
+        kind = None if owner is None else type(owner.original).__name__
+        raise AttributeError(_misuse(kind, name))
+
+    @classmethod
+    def __torch_function__(
+        cls,
+        func: Callable[..., Any],
+        types: tuple[type, ...],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Tensor:
+        del types, kwargs
+        owner = next(value for value in args if isinstance(value, cls))._owner
+        if func is functional.embedding:
+            return owner.lookup(args[0])
+        raise UsageError(_misuse(type(owner.original).__name__, getattr(func, "__name__", func)))
+
+
+def _misuse(kind: str | None, name: object) -> str:
+    return (
+        f"a {kind} uses its weight for {name!r} and not only for lookups, so it cannot be "
+        "quantized; leave it in full precision"
+    )
+
+
+class QuantNorm(PackedModule):
+    """A norm over a packed (1, width) weight.
+
+    The original's own `forward` runs with the dequantized weight, so whether it multiplies by the
+    weight or by one plus the weight is its own affair.
+    """
+
+    def __init__(self, packed: PackedTensor, module: nn.Module, bias: Tensor | None) -> None:
+        super().__init__(packed)
+        weight = module.get_parameter("weight")
+        probe = torch.empty(0, dtype=weight.dtype, device=weight.device)
+        self.register_buffer("_dtype_probe", probe, persistent=False)
+        self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
+        self.original = _without_tensors(module)
+        self.original._is_hf_initialized = True  # type: ignore[assignment]
+
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Normalize: (..., width) -> (..., width)."""
+        weight = self.packed.dequantize(self.get_buffer("_dtype_probe").dtype)
+        tensors = {"weight": weight.squeeze(0)}
+        if self.bias is not None:
+            tensors["bias"] = self.bias
+        return torch.func.functional_call(self.original, tensors, args, kwargs)
+
+
+def packed_module(module: nn.Module, packed: PackedTensor, bias: Tensor | None) -> PackedModule:
+    """Return what takes the place of a linear layer, a Conv1D, an embedding or a norm.
+
+    Raises UsageError for a module that stores more than a weight and a bias, or changes its weight.
+    """
+    if isinstance(module, nn.Linear | Conv1D):
+        return QuantLinear(packed, bias)
+    kind, stored = type(module).__name__, set(module.state_dict())
+    if not isinstance(module, nn.Embedding):
+        return QuantNorm(packed, module, bias)
+    if stored != {"weight"} or module.max_norm is not None:
+        raise UsageError(
+            f"a {kind} that stores {sorted(stored)} (max_norm {module.max_norm}) cannot be "
+            "quantized; leave it in full precision"
+        )
+    return QuantEmbedding(packed, module)
+
+
+def _without_tensors(module: nn.Module) -> nn.Module:
+    """Return a copy of a module whose parameters are None; its buffers are shared."""
+    shell = copy.copy(module)
+    shell._parameters = dict.fromkeys(module._parameters)
+    return shell
 
 
 class TiedHead(nn.Module):

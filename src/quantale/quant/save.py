@@ -45,11 +45,16 @@ def save(quantized: tuple[PreTrainedModel, Any], out: str | Path) -> Path:
 
 
 def logits_digest(model: PreTrainedModel) -> str:
-    """Return the sha256 of the float32 logits of a fixed batch of random tokens."""
+    """Return the sha256 of the float32 logits of a fixed batch of random tokens.
+
+    A classifier without a padding token takes one row at a time only, so it gets the first row.
+    """
     generator = torch.Generator().manual_seed(0)
-    vocabulary = model.config.get_text_config().vocab_size
-    length = min(_LENGTH, model.config.get_text_config().max_position_embeddings)
-    tokens = torch.randint(vocabulary, (_BATCH, length), generator=generator)
+    config = model.config.get_text_config()
+    length = min(_LENGTH, getattr(config, "max_position_embeddings", _LENGTH))
+    tokens = torch.randint(config.vocab_size, (_BATCH, length), generator=generator)
+    if model.get_output_embeddings() is None and config.pad_token_id is None:
+        tokens = tokens[:1]
     was_training = model.training
     model.eval()
     with torch.no_grad():

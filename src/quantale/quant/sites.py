@@ -1,10 +1,12 @@
-"""What can be quantized in a model: linear layers, GPT-2's Conv1D, embeddings, heads.
+"""What can be quantized in a model: linear layers, GPT-2's Conv1D, embeddings, heads, norms.
 
-A site is one weight seen as (out, in), whatever its module stores. Tied weights are one site.
+A site is one weight seen as (out, in), whatever its module stores. Tied weights are one site. Sites
+are found by what modules are, never by the family of the model.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -13,8 +15,12 @@ from transformers.pytorch_utils import Conv1D
 from quantale.core.errors import UsageError
 from quantale.models.blocks import find_blocks
 
-LINEAR_ROLES = ("attention", "mlp")
-EMBEDDING_ROLES = ("embedding", "position")
+LINEAR_ROLES: Final = ("attention", "mlp")
+EMBEDDING_ROLES: Final = ("embedding", "position")
+_SPARE_POSITIONS: Final = 2
+"""Rows that OPT's and BART's position tables have beyond the longest context."""
+_MATRIX_FREE: Final = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+"""Modules of a block whose weights have three and more dimensions without being experts."""
 
 
 @dataclass(frozen=True)
@@ -24,9 +30,9 @@ class Site:
     name: str
     """Dotted name of its module."""
     role: str
-    """"attention", "mlp", "embedding", "position", "head" or "other"."""
+    """"attention", "mlp", "embedding", "position", "head", "norm" or "other"."""
     shape: tuple[int, int]
-    """(out, in); of an embedding (entries, width)."""
+    """(out, in); of an embedding (entries, width), of a norm (1, width)."""
     tied: str | None = None
     """Name of a second module that uses the same weight (the head of a tied embedding)."""
 
@@ -40,8 +46,10 @@ class Site:
 
 
 def weight_view(module: nn.Module) -> Tensor:
-    """Return a linear layer's, Conv1D's or embedding's weight as (out, in)."""
+    """Return a linear layer's, Conv1D's or embedding's weight as (out, in), a norm's as (1, n)."""
     weight = module.get_parameter("weight").detach()
+    if weight.dim() == 1:
+        return weight.unsqueeze(0)
     return weight.t() if isinstance(module, Conv1D) else weight
 
 
@@ -50,20 +58,46 @@ def is_linear(module: nn.Module) -> bool:
     return type(module) in (nn.Linear, Conv1D)
 
 
+def is_norm(module: nn.Module) -> bool:
+    """Say whether a module stores a one-dimensional weight, perhaps a bias, and nothing else."""
+    parameters = dict(module.named_parameters())
+    weight = parameters.get("weight")
+    return (
+        weight is not None
+        and weight.dim() == 1
+        and set(parameters) <= {"weight", "bias"}
+        and set(module.state_dict()) == set(parameters)
+        and not any(True for _ in module.children())
+    )
+
+
 def find_sites(model: PreTrainedModel) -> list[Site]:
-    """Return every site in module order."""
+    """Return every site in module order.
+
+    Raises UsageError for blocks with weights that would be left out silently: experts in one tensor
+    of three dimensions, and subclasses of Linear, which may compute something else.
+    """
+    prefix, blocks = find_blocks(model)
+    for name, module in blocks.named_modules(prefix=prefix):
+        _refuse_unknown(name, module)
+    return list_sites(model)
+
+
+def list_sites(model: PreTrainedModel) -> list[Site]:
+    """Return the sites of a model as far as they are known; packed modules are not among them."""
     blocks_name, _ = find_blocks(model)
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     names = {id(module): name for name, module in model.named_modules()}
     tied = head is not None and head.weight is embedding.weight
+    roles = _Roles(model, blocks_name)
     return [
         Site(
             name,
-            _role(name, module, blocks_name, (embedding, head)),
+            roles.of(name, module),
             _shape(weight_view(module)),
             names[id(head)] if tied and module is embedding else None,
         )
-        for name, module in _quantizable(model, embedding)
+        for name, module in _quantizable(model)
         if not (tied and module is head)
     ]
 
@@ -87,24 +121,48 @@ def _shape(weight: Tensor) -> tuple[int, int]:
     return weight.shape[0], weight.shape[1]
 
 
-def _quantizable(model: nn.Module, embedding: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+def _quantizable(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     for name, module in model.named_modules():
-        scaled = module is embedding and isinstance(module, nn.Embedding)  # such as Gemma's
-        if is_linear(module) or type(module) is nn.Embedding or scaled:
+        known = is_linear(module) or isinstance(module, nn.Embedding) or is_norm(module)
+        if known and "weight" in dict(module.named_parameters(recurse=False)):
             yield name, module
 
 
-def _role(
-    name: str, module: nn.Module, blocks: str, ends: tuple[nn.Module, nn.Module | None]
-) -> str:
-    embedding, head = ends
-    if module is embedding:
-        return "embedding"
-    if module is head:
-        return "head"
-    if type(module) is nn.Embedding:
-        return "position"
-    if not name.startswith(f"{blocks}."):
-        return "other"
-    inside = name.removeprefix(f"{blocks}.").split(".")[1:]
-    return "attention" if any("attn" in part or "attention" in part for part in inside) else "mlp"
+def _refuse_unknown(name: str, module: nn.Module) -> None:
+    kind = type(module).__name__
+    if isinstance(module, nn.Linear | Conv1D) and not is_linear(module):
+        raise UsageError(f"{name}: a {kind} is no plain linear layer and cannot be quantized")
+    for key, parameter in module.named_parameters(recurse=False):
+        if parameter.dim() > 2 and not isinstance(module, _MATRIX_FREE):
+            raise UsageError(
+                f"{name}.{key}: a weight of shape {tuple(parameter.shape)} (mixture of experts?) "
+                "cannot be quantized"
+            )
+
+
+class _Roles:
+    """What each module of one model is for."""
+
+    def __init__(self, model: PreTrainedModel, blocks: str) -> None:
+        self._blocks = f"{blocks}."
+        self._embedding = model.get_input_embeddings()
+        self._head = model.get_output_embeddings()
+        self._body = {id(module) for module in model.base_model.modules()}
+        self._context = getattr(model.config.get_text_config(), "max_position_embeddings", 0)
+
+    def of(self, name: str, module: nn.Module) -> str:
+        """Return the role of a module that can be quantized."""
+        if module is self._embedding:
+            return "embedding"
+        if is_norm(module):
+            return "norm"
+        if name.startswith(self._blocks):
+            return "other" if isinstance(module, nn.Embedding) else self._inside(name)
+        if isinstance(module, nn.Embedding):
+            spare = module.num_embeddings - self._context
+            return "position" if 0 <= spare <= _SPARE_POSITIONS else "other"
+        return "head" if module is self._head or id(module) not in self._body else "other"
+
+    def _inside(self, name: str) -> str:
+        parts = name.removeprefix(self._blocks).split(".")[1:]
+        return "attention" if any("attn" in p or "attention" in p for p in parts) else "mlp"

@@ -7,6 +7,7 @@ import torch
 import transformers
 
 import quantale.hooks  # noqa: F401  (importing the package is what registers packed models)
+from quantale.models.load import auto_class
 from quantale.quant.save import logits_digest
 
 
@@ -17,7 +18,8 @@ def main() -> None:
     transformers.utils.logging.disable_progress_bar()
     found = {}
     for folder in request["folders"]:
-        model = transformers.AutoModelForCausalLM.from_pretrained(folder, local_files_only=True)
+        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+        model = auto_class(config).from_pretrained(folder, local_files_only=True)
         found[folder] = logits_digest(model)
     sys.stdout.write(json.dumps(found) + "\n")
 
