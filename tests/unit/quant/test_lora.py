@@ -42,10 +42,7 @@ def fill(model: nn.Module) -> None:
 
 @pytest.mark.parametrize(("label", "packed"), PACKED, ids=[label for label, _ in PACKED])
 def test_gradients_equal_those_over_the_dequantized_layer(label: str, packed: PackedTensor) -> None:
-    """The loss is linear in the output, so that a format may round activations on its way.
-
-    Where it does, the largest input sets the step of the rounding, and gradients may go there.
-    """
+    """The loss is linear in the output, so that a format may round activations on its way."""
     rows, width = packed.shape
     bias = drawn(1, rows, seed=3)[0]
     plain = nn.Linear(width, rows)
@@ -53,7 +50,7 @@ def test_gradients_equal_those_over_the_dequantized_layer(label: str, packed: Pa
         plain.weight.copy_(packed.dequantize())
         plain.bias.copy_(bias)
     x, direction = drawn(5, width, seed=4), drawn(5, rows, seed=5)
-    outputs, found = [], []
+    found = []
     for layer in (QuantLinear(packed, bias), plain):
         config = LoraConfig(r=2, target_modules=["0"])
         config._register_custom_module({QuantLinear: QuantLoraLinear})
@@ -62,16 +59,12 @@ def test_gradients_equal_those_over_the_dequantized_layer(label: str, packed: Pa
         given = x.clone().requires_grad_()
         out = model(given)
         (out * direction).sum().backward()
-        outputs.append(out.detach())
         found.append([given.grad, *(p.grad for p in adapters(model).values())])
     assert len(found[0]) == len(found[1]) == 3
-    out, exact = outputs
-    rounds = float((out - exact).norm()) > 1e-4 * float(exact.norm())
-    bounds = [0.005 if rounds else 1e-5, 1e-5, 1e-5]
-    for got, wanted, bound in zip(*found, bounds, strict=True):
+    for got, wanted in zip(*found, strict=True):
         assert got is not None
         assert wanted is not None
-        assert float((got - wanted).norm()) <= bound * float(wanted.norm()), label
+        assert float((got - wanted).norm()) <= 1e-5 * float(wanted.norm()), label
 
 
 @pytest.mark.parametrize("name", ["GPT2", "Llama", "OPT"])

@@ -96,7 +96,7 @@ class Ternary:
         if self.activation_bits is None:
             return functional.linear(x, self.dequantize(packed, x.dtype), bias)
         exact = x.to(torch.float32)
-        step = exact.abs().amax(-1, keepdim=True).clamp(min=_SMALLEST) / _TOP
+        step = exact.detach().abs().amax(-1, keepdim=True).clamp(min=_SMALLEST) / _TOP
         codes = torch.round(exact / step).clamp(-_TOP - 1, _TOP)
         if exact.requires_grad:
             codes = exact / step + (codes - exact / step).detach()
