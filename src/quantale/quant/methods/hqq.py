@@ -6,9 +6,9 @@ over the error (generalized soft threshold, equation of sub-problem 1) and the z
 sub-problem 2), the scale being that of the min-max grid. Needs no data. Zero points are floating.
 
 Differences: codes are chosen last, against scale and zero point as stored; the best iteration is
-kept group by group, and the solver stops by chunks of rows instead of for all groups together; with axis 0 a group holds neighbouring
-rows of a column, not rows that lie out / group_size apart; no zero point is rounded to a whole
-number. Widths need not be multiples of the group.
+kept group by group, and the solver stops by chunks of rows instead of for all groups together;
+with axis 0 a group holds neighbouring rows of a column, not rows that lie out / group_size apart;
+no zero point is rounded to a whole number. Widths need not be multiples of the group.
 """
 
 from dataclasses import dataclass
@@ -77,7 +77,9 @@ class Hqq:
         split = layout.split(weight)
         real = layout.split(torch.ones_like(weight))[:1]  # 0 where a group is padded
         rows = max(1, _CHUNK // split[0].numel())
-        zero = torch.cat([self._zero_points(layout, part, real) for part in split.split(rows)])
+        zero = torch.cat(
+            [self._zero_points(layout, part, real) for part in torch.split(split, rows)]
+        )
         start = self._start(layout, split, real)
         grid = layout.rounded(start.scale, zero)
         return layout.store(grid.codes(split), grid, (weight.shape[0], weight.shape[1]))
