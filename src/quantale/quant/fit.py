@@ -8,7 +8,7 @@ Two searches on top of the min-max grid, both with a weight for every column:
 The error of a group is sum over columns of importance * (weight - value)^2.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -19,7 +19,9 @@ from quantale.quant.formats.affine import Affine, Grid
 
 CLIPS = ("none", "mse", "activations")
 """No search; every weight counts alike; weights count by the mean square of their input."""
-_CUT, _STEPS, _REFITS = 0.7, 20, 4
+_CUT, _STEPS, _REFITS = 0.7, 14, 3
+_CHUNK = 1 << 16
+"""Weights that are searched at a time, so that they stay in the cache."""
 
 
 @dataclass(frozen=True)
@@ -54,16 +56,22 @@ def fitted(layout: Affine, split: Tensor, importance: Tensor | None = None) -> G
     if layout.group_size == "tensor":
         return _fitted_whole(layout, split, importance)
     weight = torch.ones_like(split[0]) if importance is None else _usable(importance)
-    first = layout.minmax(split)
-    best = _Best(first.scale, first.zero_point, _error(first, split, weight))
-    best = _shrunk(layout, split, weight, best)
-    best = _refitted(layout, split, weight, best)
-    return layout.rounded(best.scale, best.zero_point)
+    single = replace(layout, double_quant=False)  # scales are quantized together, at the end
+    rows = max(1, _CHUNK // split[0].numel())
+    found = [_searched(single, part, weight) for part in torch.split(split, rows)]
+    scale = torch.cat([best.scale for best in found])
+    return layout.rounded(scale, torch.cat([best.zero_point for best in found]))
 
 
 def columns(importance: Tensor, group_size: int | str) -> Tensor:
     """View importances (in,) as (groups, size), the padding with importance zero."""
     return groups.split(importance.unsqueeze(0), group_size)[0]
+
+
+def _searched(layout: Affine, split: Tensor, weight: Tensor) -> _Best:
+    first = layout.minmax(split)
+    best = _Best(first.scale, first.zero_point, _error(first, split, weight))
+    return _refitted(layout, split, weight, _shrunk(layout, split, weight, best))
 
 
 def _usable(importance: Tensor) -> Tensor:
@@ -74,7 +82,8 @@ def _usable(importance: Tensor) -> Tensor:
 
 def _error(grid: Grid, split: Tensor, weight: Tensor) -> Tensor:
     """Return the error of every group, (out, groups)."""
-    return ((grid.values(grid.codes(split)) - split).square() * weight).sum(-1)
+    wrong = grid.values(grid.codes(split)).sub_(split)
+    return wrong.square_().mul_(weight).sum(-1)
 
 
 def _shrunk(layout: Affine, split: Tensor, weight: Tensor, best: _Best) -> _Best:

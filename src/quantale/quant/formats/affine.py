@@ -48,7 +48,7 @@ class Grid:
     def codes(self, weight: Tensor) -> Tensor:
         """Return the nearest codes of (out, groups, size) values, as float32."""
         scale, zero = self.scale.unsqueeze(-1), self.zero_point.unsqueeze(-1)
-        return torch.clamp(torch.round(weight / scale + zero), 0, self.top)
+        return (weight / scale).add_(zero).round_().clamp_(0, self.top)
 
     def values(self, codes: Tensor) -> Tensor:
         """Return what codes of shape (out, groups, size) stand for."""
