@@ -27,8 +27,9 @@ from quantale.data.documents import Document, Documents
 from quantale.quant import sequential
 from quantale.quant.apply import Method, SiteResult, quantize_site
 from quantale.quant.calibration import LayerStats
-from quantale.quant.sites import Site
-from quantale.stages.quantize import CalibrationText, quantize_stage, source_of
+from quantale.quant.sites import LINEAR_ROLES, Site
+from quantale.stages.quantize import quantize_stage, source_of
+from quantale.stages.quantized import CalibrationText
 
 BLOCKS, CONTEXT, WIDTH, VOCABULARY = 5, 64, 96, 400
 SAMPLES = 16
@@ -96,11 +97,12 @@ def work(order: dict[str, Any]) -> None:
 
 
 def keep_journal(path: Path) -> None:
-    """Note every site that is really quantized, past any kill."""
+    """Note every site of a block that is really quantized, past any kill."""
     journal = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
 
     def noted(model: nn.Module, site: Site, method: Method, stats: LayerStats | None) -> SiteResult:
-        os.write(journal, f"{site.name}\n".encode())
+        if site.role in LINEAR_ROLES:
+            os.write(journal, f"{site.name}\n".encode())
         return quantize_site(model, site, method, stats)
 
     patch.object(sequential, "quantize_site", noted).start()

@@ -15,7 +15,8 @@ from quantale.core.files import sealed_folder
 from quantale.data.load import load_documents
 from quantale.data.windows import calibration_windows, encode_documents
 from quantale.models.load import load
-from quantale.quant.save import logits_digest, verify_saves, write_model
+from quantale.quant.proof import logits_digest
+from quantale.quant.save import verify_saves, write_model
 from quantale.quant.whole import Methods, quantize_model
 from quantale.stages.quantize import make_method
 

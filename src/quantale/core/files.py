@@ -45,6 +45,19 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     sync(path.parent)
 
 
+def place(source: Path, target: Path) -> None:
+    """Give a finished file a second name; it is copied where the file system cannot do that."""
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        try:
+            shutil.copyfile(source, target)
+        except OSError as error:
+            target.unlink(missing_ok=True)
+            raise _as_lacking(error, target) from error
+
+
 def seal(folder: Path) -> str:
     """Hash and sync every file, write the manifest last, and return the manifest's sha256."""
     files = {}

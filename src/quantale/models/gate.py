@@ -66,6 +66,14 @@ def check_folder(folder: Path) -> dict[str, TensorEntry]:
     return tensors
 
 
+def weight_files(folder: Path) -> list[Path]:
+    """Return the safetensors files that hold the weights of a folder that passed."""
+    if (folder / _WEIGHTS).is_file():
+        return [folder / _WEIGHTS]
+    shards = set(read_json_object(folder / _INDEX)["weight_map"].values())
+    return [folder / name for name in sorted(shards)]
+
+
 def read_header(path: Path) -> dict[str, TensorEntry]:
     """Return the tensors of one safetensors file after checking each against the file's size."""
     try:

@@ -29,7 +29,7 @@ from quantale.models import gate, nanogpt, nanogpt_config
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 _HUB_IGNORED = ["*/*", "consolidated*"]
-_LOADING_ERRORS = (
+LOADING_ERRORS = (
     OSError,
     ValueError,
     KeyError,
@@ -65,14 +65,9 @@ def load(
     """
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise EnvironmentLackingError(f"device {device!r} was wanted, but torch sees no GPU")
-    nanogpt_config.register()
-    nanogpt.register()
     folder = local_folder(path_or_name)
-    _check_seal(folder)
-    stored = gate.check_folder(folder)
-    kind = _check_size(folder, sum(entry.elements for entry in stored.values()))
-    model = _load_model(kind, folder, dtype)
-    return LoadedModel(model.to(device).eval(), _load_tokenizer(folder), folder)
+    model = _load_model(check_model(folder), folder, dtype)
+    return LoadedModel(model.to(device).eval(), load_tokenizer(folder), folder)
 
 
 def local_folder(path_or_name: str | Path) -> Path:
@@ -87,7 +82,7 @@ def local_folder(path_or_name: str | Path) -> Path:
         found = snapshot_download(name, allow_patterns=_HUB_FILES, ignore_patterns=_HUB_IGNORED)
     except (OSError, ValueError) as error:
         raise HubError(
-            f"{name}: no such folder, and the Hub did not deliver it ({_first_line(error)}); "
+            f"{name}: no such folder, and the Hub did not deliver it ({first_line(error)}); "
             "check the name and the network, or give a local folder"
         ) from error
     return Path(found)
@@ -99,6 +94,18 @@ def auto_class(config: Any) -> Any:
     if first.endswith("ForSequenceClassification"):
         return AutoModelForSequenceClassification
     return AutoModelForCausalLM
+
+
+def check_model(folder: Path) -> Any:
+    """Check seal, files and sizes before any memory is taken; return the Auto class to load with.
+
+    Raises ModelFileError.
+    """
+    nanogpt_config.register()
+    nanogpt.register()
+    _check_seal(folder)
+    stored = gate.check_folder(folder)
+    return _check_size(folder, sum(entry.elements for entry in stored.values()))
 
 
 def _check_seal(folder: Path) -> None:
@@ -132,8 +139,8 @@ def _load_model(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
             local_files_only=True,
             output_loading_info=True,
         )
-    except _LOADING_ERRORS as error:
-        raise ModelFileError(f"{folder}: {_first_line(error)}") from error
+    except LOADING_ERRORS as error:
+        raise ModelFileError(f"{folder}: {first_line(error)}") from error
     for kind in ("missing", "unexpected", "mismatched"):
         keys = sorted(map(str, info[f"{kind}_keys"]))
         if keys:
@@ -158,8 +165,8 @@ def _check_size(folder: Path, stored: int) -> Any:
             return kind
         with torch.device("meta"):
             model = kind.from_config(config, trust_remote_code=False)
-    except _LOADING_ERRORS as error:
-        raise ModelFileError(f"{folder / 'config.json'}: {_first_line(error)}") from error
+    except LOADING_ERRORS as error:
+        raise ModelFileError(f"{folder / 'config.json'}: {first_line(error)}") from error
     described = sum(parameter.numel() for parameter in model.parameters())
     if described > stored:
         raise ModelFileError(
@@ -168,22 +175,24 @@ def _check_size(folder: Path, stored: int) -> Any:
     return kind
 
 
-def _load_tokenizer(folder: Path) -> Any:
+def load_tokenizer(folder: Path) -> Any:
+    """Return the tokenizer of a folder, None when it holds none; raises ModelFileError."""
     names = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
     if not any((folder / name).is_file() for name in names):
         return None
     try:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except _tokenizer_errors() as error:
-        raise ModelFileError(f"{folder}: bad tokenizer: {_first_line(error)}") from error
+        raise ModelFileError(f"{folder}: bad tokenizer: {first_line(error)}") from error
 
 
 def _tokenizer_errors() -> tuple[type[BaseException], ...]:
     """Rust panics belong to it: no Exception, not importable, and made only at the first panic."""
     kinds = BaseException.__subclasses__()
-    return (*_LOADING_ERRORS, *(kind for kind in kinds if kind.__name__ == "PanicException"))
+    return (*LOADING_ERRORS, *(kind for kind in kinds if kind.__name__ == "PanicException"))
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__

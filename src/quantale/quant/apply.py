@@ -1,19 +1,18 @@
-"""Quantize a whole model in place: embeddings first, then block by block, then the head."""
+"""Quantize one site: what a method is, and what becomes of the module whose weight it packs."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from quantale.core.errors import NumericalError, QuantaleError, UsageError
-from quantale.quant.calibration import LayerStats, check_stats
+from quantale.quant.calibration import LayerStats
 from quantale.quant.linear import QuantEmbedding, TiedHead, packed_module
 from quantale.quant.packed import PackedTensor
-from quantale.quant.sites import EMBEDDING_ROLES, Site
+from quantale.quant.sites import Site
 from quantale.quant.stored import plugin_name
 
 
@@ -110,43 +109,3 @@ def _output_error(wrong: Tensor, weight: Tensor, stats: LayerStats) -> float:
 
 def _energy(weight: Tensor, hessian: Tensor) -> Tensor:
     return ((weight @ hessian) * weight).sum()
-
-
-def quantize_embeddings(
-    model: PreTrainedModel, methods: Mapping[str, Method], sites: list[Site], report: Report
-) -> None:
-    """Quantize the chosen embeddings, which need no calibration."""
-    for site in sites:
-        if site.role in EMBEDDING_ROLES and site.name in methods:
-            report(quantize_site(model, site, methods[site.name], None))
-
-
-def quantize_head(
-    model: PreTrainedModel,
-    site: Site,
-    method: Method,
-    batches: list[Tensor],
-    report: Report,
-) -> None:
-    """Quantize an untied head, with the inputs that the quantized blocks give it."""
-    stats = None
-    if method.needs_calibration:
-        stats = LayerStats(site.shape[1])
-        head = model.get_submodule(site.name)
-        handle = head.register_forward_pre_hook(_adder(stats))
-        try:
-            with torch.no_grad():
-                for batch in batches:
-                    model(input_ids=batch, use_cache=False)
-        finally:
-            handle.remove()
-        check_stats(site.name, stats)
-    report(quantize_site(model, site, method, stats))
-
-
-def _adder(stats: LayerStats) -> Callable[[nn.Module, tuple[Any, ...]], None]:
-    def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
-        del module
-        stats.add(args[0])
-
-    return hook

@@ -6,19 +6,16 @@ Sites that read the same input share one Hessian. Every site sees the inputs tha
 quantized predecessors produce ("true sequential", section 4 of arXiv 2210.17323).
 """
 
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
-from quantale.core import files
 from quantale.core.errors import DataError, NumericalError, UsageError
+from quantale.quant.relay import BlockCall, Stop
 
 
 @dataclass
@@ -58,113 +55,6 @@ class LayerStats:
     def power(self) -> Tensor:
         """Return the mean square of every input, (in,) float32."""
         return self.hessian.diagonal() / 2
-
-
-class _Stop(Exception):  # noqa: N818
-    """Raised by a hook to end a forward pass whose rest is not needed."""
-
-
-@dataclass(frozen=True)
-class BlockCall:
-    """How the model calls one block: everything but the hidden states."""
-
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
-
-    def run(self, block: nn.Module, hidden: Tensor) -> Tensor:
-        """Call the block: (batch, length, width) -> the same shape."""
-        out = block(hidden, *self.args, **self.kwargs)
-        return out[0] if isinstance(out, tuple) else out
-
-
-def reserve(paths: Sequence[Path], nbytes: int) -> None:
-    """Give every file its size on the disk; new files go again when one finds no room.
-
-    So a full disk is found before any work is done.
-    """
-    new = [path for path in paths if not path.exists()]
-    try:
-        for path in paths:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("ab") as file:
-                os.posix_fallocate(file.fileno(), 0, nbytes)
-    except OSError:
-        for path in new:
-            path.unlink(missing_ok=True)
-        raise
-
-
-class HiddenStates:
-    """Hidden states of all samples at one block border, in a file that is read in pieces.
-
-    Not memory-mapped: mapped pages would count as resident memory of the process.
-    """
-
-    def __init__(self, path: Path, shape: tuple[int, int, int], dtype: torch.dtype) -> None:
-        self.path = path
-        self._sample = shape[1:]
-        self._dtype = dtype
-        self._nbytes = shape[1] * shape[2] * dtype.itemsize  # of one sample
-
-    def sync(self) -> None:
-        """Write everything through to the disk."""
-        files.sync(self.path)
-
-    def __getitem__(self, pick: slice) -> Tensor:
-        """Return some samples: (n, length, width)."""
-        with self.path.open("rb") as file:
-            file.seek(pick.start * self._nbytes)
-            content = bytearray(file.read((pick.stop - pick.start) * self._nbytes))
-        return torch.frombuffer(content, dtype=self._dtype).view(-1, *self._sample)
-
-    def __setitem__(self, pick: slice, value: Tensor) -> None:
-        content = value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
-        with self.path.open("r+b") as file:
-            file.seek(pick.start * self._nbytes)
-            file.write(content)
-
-
-def record_calls(model: PreTrainedModel, blocks: nn.ModuleList, batch: Tensor) -> list[BlockCall]:
-    """Return how the model calls each block, seen in one forward pass of (n, length) tokens.
-
-    It holds for all batches of that shape, because it depends on positions only.
-    """
-    calls: list[BlockCall] = []
-
-    def keep(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        del module
-        if not args or not isinstance(args[0], Tensor):
-            raise UsageError("the blocks of this model do not take hidden states as first argument")
-        calls.append(BlockCall(args[1:], dict(kwargs)))
-
-    handles = [block.register_forward_pre_hook(keep, with_kwargs=True) for block in blocks]
-    try:
-        with torch.no_grad():
-            model(input_ids=batch, use_cache=False)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return calls
-
-
-def first_input(model: PreTrainedModel, block: nn.Module, batch: Tensor) -> Tensor:
-    """Return the hidden states (n, length, width) that enter the first block."""
-    seen: list[Tensor] = []
-
-    def keep(module: nn.Module, args: tuple[Any, ...]) -> None:
-        del module
-        seen.append(args[0].detach().clone())
-        raise _Stop
-
-    handle = block.register_forward_pre_hook(keep)
-    try:
-        with torch.no_grad():
-            model(input_ids=batch, use_cache=False)
-    except _Stop:
-        return seen[0]
-    finally:
-        handle.remove()
-    raise UsageError("the model ran without calling its first block")
 
 
 def input_groups(
@@ -223,12 +113,12 @@ class Inputs:
         def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
             del module
             seen.append(args[0])
-            raise _Stop
+            raise Stop
 
         with hooked({"": (self.module, hook)}), torch.no_grad():
             try:
                 self.run(pick)
-            except _Stop:
+            except Stop:
                 return seen[0]
         raise UsageError("a module that was to be calibrated is never called by its block")
 

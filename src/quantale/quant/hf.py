@@ -11,7 +11,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors import SafetensorError, safe_open
 from transformers.conversion_mapping import get_model_conversion_mapping
-from transformers.core_model_loading import WeightRenaming, apply_renamings
+from transformers.core_model_loading import (
+    WeightRenaming,
+    apply_renamings,
+    revert_weight_conversion,
+)
 from transformers.quantizers.auto import (
     AUTO_QUANTIZER_MAPPING,
     register_quantization_config,
@@ -66,9 +70,9 @@ class QuantaleQuantizer(HfQuantizer):  # type: ignore[misc]
     ) -> "PreTrainedModel":
         del kwargs
         for site in self.quantization_config.stored():
-            _swap(model, site)
+            swap(model, site)
         if checkpoint_files is not None:
-            _check_files(model, [Path(name) for name in checkpoint_files])
+            check_files(model, [Path(name) for name in checkpoint_files])
         return model
 
     def is_serializable(self) -> bool:
@@ -113,7 +117,15 @@ def names_in_memory(model: "PreTrainedModel", names: Iterable[str]) -> dict[str,
     return {name: apply_renamings(name, renamings) for name in names}
 
 
-def _swap(model: "PreTrainedModel", site: StoredSite) -> None:
+def names_in_files(model: "PreTrainedModel", names: Iterable[str]) -> dict[str, str]:
+    """Return what tensors of the model are called in files: the way back of `names_in_memory`."""
+    listed = list(names)  # empty tensors whose sizes say which is which
+    marks = {name: torch.empty(i, device="meta") for i, name in enumerate(listed)}
+    found = revert_weight_conversion(model, marks)
+    return {listed[mark.shape[0]]: name for name, mark in found.items()}
+
+
+def swap(model: "PreTrainedModel", site: StoredSite) -> None:
     """Replace a module by an empty packed one of the same place; raises ModelFileError."""
     tensors = {
         name: torch.empty(shape, dtype=dtype, device="meta")
@@ -146,7 +158,7 @@ def _untie(model: "PreTrainedModel", site: StoredSite) -> None:
             del model.all_tied_weights_keys[target]
 
 
-def _check_files(model: "PreTrainedModel", paths: list[Path]) -> None:
+def check_files(model: "PreTrainedModel", paths: list[Path]) -> None:
     """Raise ModelFileError unless the files hold exactly what the model stores.
 
     transformers would fill what is missing with random numbers.

@@ -233,7 +233,8 @@ def _packed_line(model: PreTrainedModel, site: StoredSite) -> SiteLine:
     packed = module.packed
     kernel = "rows"
     if isinstance(module, QuantLinear):
-        probe = torch.empty(1, site.shape[1], device=packed.tensors["weight"].device)
+        device = packed.tensors["weight"].device
+        probe = torch.empty(1, site.shape[1], device="cpu" if device.type == "meta" else device)
         kernel = select(probe, packed)[0]
     return SiteLine(
         site.name,

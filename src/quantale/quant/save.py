@@ -3,7 +3,6 @@
 The proof is the sha256 of the logits on fixed random tokens: equal digests mean equal bits.
 """
 
-import hashlib
 import json
 import subprocess
 import sys
@@ -16,8 +15,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from quantale.core import files
 from quantale.core.errors import EnvironmentLackingError, ModelFileError
+from quantale.quant.kept import TENSORS
+from quantale.quant.pieces import cut
+from quantale.quant.proof import logits_digest
+from quantale.quant.shards import assemble
 
-_BATCH, _LENGTH = 2, 32
+PROOF_DTYPE = "float32"
+"""In which stages compute the logits of the proof, whatever dtype is stored."""
 
 
 def write_model(
@@ -26,6 +30,24 @@ def write_model(
     """Write configuration, weights and tokenizer into a staging folder."""
     with files.disk_faults(folder):
         model.save_pretrained(folder)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(folder)
+
+
+def write_pieces(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase | None,
+    scratch: Path,
+    folder: Path,
+) -> None:
+    """Write the same for an empty model whose finished pieces lie in the scratch folder."""
+    model.config.dtype = str(model.dtype).removeprefix("torch.")
+    model.config.architectures = [type(model).__name__]
+    model.config.save_pretrained(folder)
+    if model.can_generate():
+        model.generation_config.save_pretrained(folder)
+    paths = [scratch / piece.name / TENSORS for piece in cut(model).stored]
+    assemble([path for path in paths if path.is_file()], folder)
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
 
@@ -44,32 +66,15 @@ def save(quantized: tuple[PreTrainedModel, Any], out: str | Path) -> Path:
     return target
 
 
-def logits_digest(model: PreTrainedModel) -> str:
-    """Return the sha256 of the float32 logits of a fixed batch of random tokens.
-
-    A classifier without a padding token takes one row at a time only, so it gets the first row.
-    """
-    generator = torch.Generator().manual_seed(0)
-    config = model.config.get_text_config()
-    length = min(_LENGTH, getattr(config, "max_position_embeddings", _LENGTH))
-    tokens = torch.randint(config.vocab_size, (_BATCH, length), generator=generator)
-    if model.get_output_embeddings() is None and config.pad_token_id is None:
-        tokens = tokens[:1]
-    was_training = model.training
-    model.eval()
-    with torch.no_grad():
-        logits = model(input_ids=tokens.to(model.device)).logits
-    model.train(was_training)
-    return hashlib.sha256(logits.to(torch.float32).cpu().numpy().tobytes()).hexdigest()
-
-
-def verify_saves(expected: Mapping[Path, str]) -> None:
+def verify_saves(expected: Mapping[Path, str], dtype: str = "auto") -> None:
     """Load every folder in one fresh process and compare the digests of the logits.
 
+    dtype: in which the digests were computed: a name, or "auto" for the one that is stored.
     Raises ModelFileError naming the first folder that differs or does not load.
     """
     request = {
         "threads": torch.get_num_threads(),
+        "dtype": dtype,
         "folders": [str(folder.resolve()) for folder in expected],
     }
     command = [sys.executable, "-m", "quantale.quant.verify"]

@@ -1,53 +1,58 @@
-"""Quantize the blocks one after another, each on what its quantized predecessors give it.
+"""Quantize a model piece by piece, each block on what its quantized predecessors give it.
 
 The state on disk is the scratch folder: two files of hidden states, used in turn (two more for
-the model in full precision, where a method wants its inputs too), and one sealed
-folder of packed tensors for every finished block. A run that was killed starts again at the first
-block without one, and ends in the same bytes.
+the model in full precision, where a method wants its inputs too), and one sealed folder for every
+finished piece (quant/kept.py). A run that was killed starts again at the first piece without one,
+and ends in the same bytes.
+
+Where the weights of a piece come from is the shelf's affair (quant/pieces.py): with the one of
+quant/streamed.py memory holds one piece at a time.
 """
 
 import copy
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from quantale.core import files
 from quantale.core.records import read_json, write_json
-from quantale.models.blocks import find_blocks
+from quantale.quant import kept
 from quantale.quant.apply import Method, Report, SiteResult, install, quantize_site
+from quantale.quant.borders import Border, open_borders
 from quantale.quant.calibration import (
-    BlockCall,
-    HiddenStates,
     Inputs,
     LayerStats,
-    first_input,
+    check_stats,
     gather,
     input_groups,
-    record_calls,
-    reserve,
 )
-from quantale.quant.packed import PackedTensor
+from quantale.quant.linear import TiedHead
+from quantale.quant.pieces import Piece, Shelf, cut
+from quantale.quant.proof import digest_of_logits
+from quantale.quant.relay import Relay
 from quantale.quant.sites import Site
-from quantale.quant.stored import format_from, format_record
+
+_INPUTS = "inputs.json"
+_BATCH, _BATCH_TOKENS = 8, 2048
+
+
+def batch_of(length: int) -> int:
+    """Return how many windows of this length are in memory at a time."""
+    return max(1, min(_BATCH, _BATCH_TOKENS // length))
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Token windows and where their hidden states may be kept."""
+    """Token windows that calibrate."""
 
     windows: Tensor
     """(samples, length) token ids."""
     batch_size: int
     """Samples that are in memory at a time."""
-    scratch: Path
-    """Folder for hidden states and finished blocks; the state of a resumed run."""
     reference: bool = False
     """Whether the hidden states of the model in full precision are kept beside."""
 
@@ -56,81 +61,166 @@ class Calibration:
         count = self.windows.shape[0]
         return [slice(i, min(i + self.batch_size, count)) for i in range(0, count, self.batch_size)]
 
-
-def quantize_blocks(
-    model: PreTrainedModel,
-    methods: Mapping[str, Method],
-    sites: list[Site],
-    calibration: Calibration,
-    report: Report,
-) -> None:
-    """Quantize all sites inside blocks that `methods` names, in place."""
-    prefix, blocks = find_blocks(model)
-    job = _Job(model, blocks, calibration)
-    for index, block in enumerate(blocks):
-        inside = f"{prefix}.{index}."
-        mine = [site for site in sites if site.name.startswith(inside) and site.name in methods]
-        done = calibration.scratch / f"block-{index:04d}"
-        if files.is_sealed(done):
-            _restore(model, mine, done, report)
-            continue
-        results = job.quantize(index, block, mine, methods)
-        _keep(results, done)
-        for result in results:
-            report(result)
+    def batches(self) -> list[Tensor]:
+        """Return the token ids of every batch."""
+        return [self.windows[pick] for pick in self.picks()]
 
 
-class _Job:
-    """One pass over the blocks with the hidden states at their borders."""
+@dataclass(frozen=True)
+class Task:
+    """What is to be done to a model."""
+
+    methods: Mapping[str, Method]
+    """By name of the site; the others stay in full precision."""
+    sites: list[Site]
+    """All sites of the model."""
+    calibration: Calibration | None = None
+    """Needed when a method wants it."""
+    proof: Tensor | None = None
+    """Token ids (n, length) that are carried through the packed model, for their logits."""
+    scratch: Path | None = None
+    """Folder of the hidden states and finished pieces; None: nothing is kept."""
+
+    def sites_of(self, piece: Piece) -> list[Site]:
+        """Return the sites of a piece that get a method."""
+        return [s for s in self.sites if s.name in self.methods and piece.holds(s.name)]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a model."""
+
+    results: list[SiteResult]
+    digest: str | None
+    """sha256 of the proof's logits."""
+
+
+def quantize_pieces(
+    model: PreTrainedModel, task: Task, shelf: Shelf, report: Report | None = None
+) -> Outcome:
+    """Quantize all sites that the task names, in place.
+
+    A task without methods only carries its proof through.
+    """
+    walk = _Walk(model, task, shelf, report)
+    results = walk.front()
+    for index in range(len(walk.pieces.blocks)):
+        results += walk.block(index)
+    results += walk.head()
+    shelf.release(walk.pieces.outer)
+    return Outcome(results, walk.digest)
+
+
+class _Walk:
+    """One pass over the pieces with the hidden states at their borders."""
 
     def __init__(
-        self, model: PreTrainedModel, blocks: nn.ModuleList, calibration: Calibration
+        self, model: PreTrainedModel, task: Task, shelf: Shelf, report: Report | None
     ) -> None:
-        self._model, self._blocks, self._calibration = model, blocks, calibration
-        self._picks = calibration.picks()
-        self._calls: dict[int, list[BlockCall]] = {}
-        self._borders: dict[str, _Border] = {}
+        self._model, self._task, self._shelf, self._report = model, task, shelf, report
+        self.pieces = cut(model)
+        self.digest: str | None = None
+        self._relay = Relay(model)
+        self._runs = task.calibration is not None or task.proof is not None
+        self._proof: Tensor | None = None
+        self._borders: dict[str, Border] = {}
 
-    def quantize(
-        self, index: int, block: nn.Module, sites: list[Site], methods: Mapping[str, Method]
-    ) -> list[SiteResult]:
+    def front(self) -> list[SiteResult]:
+        """Quantize embeddings and what else is not in a block, and look up the first inputs."""
+        piece, pieces = self.pieces.front, self.pieces
+        done = self._restored(piece)
+        if done is not None:
+            self._shelf.fetch(pieces.outer)
+            return done
+        self._shelf.fetch(piece)
+        sites = self._task.sites_of(piece)
+        results = [self._quantize(site, None) for site in sites]
+        if self._runs:
+            self._write_first()
+        self._shelf.release(pieces.embedding)
+        return self._finished(piece, results, release=False)
+
+    def block(self, index: int) -> list[SiteResult]:
         """Quantize one block and write the hidden states behind it."""
-        if not self._calls:
-            self._open()
-        full = copy.deepcopy(block) if self._calibration.reference else None
+        piece = self.pieces.blocks[index]
+        done = self._restored(piece)
+        if done is None or index == 0:
+            self._shelf.fetch(piece)
+        if index == 0 and self._runs:
+            self._record()
+        if done is not None:
+            self._shelf.release(piece)
+            return done
+        block = self._model.get_submodule(piece.inside[0])
+        sites = self._task.sites_of(piece)
+        if self._task.calibration is None:
+            results = [self._quantize(site, None) for site in sites]
+        else:
+            results = self._calibrated(index, block, sites)
+        if self._proof is not None and self._task.proof is not None:
+            call = self._relay.call(index, self._task.proof)
+            with torch.no_grad():
+                self._proof = call.run(block, self._proof)
+        return self._finished(piece, results)
+
+    def head(self) -> list[SiteResult]:
+        """Quantize what follows the body, and compute the logits of the proof."""
+        piece = self.pieces.head
+        done = self._restored(piece)
+        self._shelf.fetch(piece)
+        tied = isinstance(self._model.get_output_embeddings(), TiedHead)
+        if tied:
+            self._shelf.fetch(self.pieces.embedding)
+        results = done
+        if results is None:
+            results = [self._quantize(s, self._head_stats(s)) for s in self._task.sites_of(piece)]
+        if self._proof is not None and self._task.proof is not None:
+            self.digest = digest_of_logits(self._relay.tail(self._task.proof, self._proof))
+        if tied:
+            self._shelf.release(self.pieces.embedding)
+        if done is not None:
+            self._shelf.release(piece)
+            return done
+        return self._finished(piece, results)
+
+    def _quantize(self, site: Site, stats: LayerStats | None) -> SiteResult:
+        return quantize_site(self._model, site, self._task.methods[site.name], stats)
+
+    def _calibrated(self, index: int, block: nn.Module, sites: list[Site]) -> list[SiteResult]:
+        calibration = self._needed()
+        full = copy.deepcopy(block) if calibration.reference else None
         border = self._border("states")
         run = self._runner(index, block, border)
-        first = border.source(index)[self._picks[0]]
-        call = self._calls[first.shape[0]][index]
         results = []
-        for group in self._groups(block, sites, call, first):
+        for group in self._groups(index, block, sites):
             stats = self._stats(index, group, run, full)
-            results += [quantize_site(self._model, s, methods[s.name], stats) for s in group]
+            results += [self._quantize(site, stats) for site in group]
         self._pass_on(index, border, run)
         if full is not None:
             behind = self._border("full")
             self._pass_on(index, behind, self._runner(index, full, behind))
         return results
 
-    def _runner(self, index: int, block: nn.Module, border: "_Border") -> Callable[[slice], Tensor]:
-        source = border.source(index)
+    def _runner(self, index: int, block: nn.Module, border: Border) -> Callable[[slice], Tensor]:
+        source, windows = border.source(index), self._needed().windows
 
         def run(pick: slice) -> Tensor:
-            hidden = source[pick]
-            return self._calls[hidden.shape[0]][index].run(block, hidden)
+            return self._relay.call(index, windows[pick]).run(block, source[pick])
 
         return run
 
-    def _pass_on(self, index: int, border: "_Border", run: Callable[[slice], Tensor]) -> None:
+    def _pass_on(self, index: int, border: Border, run: Callable[[slice], Tensor]) -> None:
         target = border.target(index)
         with torch.no_grad():
-            for pick in self._picks:
+            for pick in self._needed().picks():
                 target[pick] = run(pick)
         target.sync()
 
-    def _groups(
-        self, block: nn.Module, sites: list[Site], call: BlockCall, first: Tensor
-    ) -> list[list[Site]]:
+    def _groups(self, index: int, block: nn.Module, sites: list[Site]) -> list[list[Site]]:
+        calibration = self._needed()
+        pick = calibration.picks()[0]
+        first = self._border("states").source(index)[pick]
+        call = self._relay.call(index, calibration.windows[pick])
         names = {id(module): name for name, module in block.named_modules()}
         local = {names[id(self._model.get_submodule(s.name))]: s for s in sites}
         groups = input_groups(block, list(local), call, first) if local else []
@@ -143,108 +233,107 @@ class _Job:
         run: Callable[[slice], Tensor],
         full: nn.Module | None,
     ) -> LayerStats:
-        name, width = group[0].name, group[0].shape[1]
+        name, width, picks = group[0].name, group[0].shape[1], self._needed().picks()
         inputs = Inputs(self._model.get_submodule(name), run)
         if full is None:
-            return gather(name, width, inputs, self._picks)
-        inside = name.split(".")[len(find_blocks(self._model)[0].split(".")) + 1 :]
+            return gather(name, width, inputs, picks)
+        inside = name.removeprefix(f"{self.pieces.blocks[index].inside[0]}.")
         twin = self._runner(index, full, self._border("full"))
-        reference = Inputs(full.get_submodule(".".join(inside)), twin)
-        return gather(name, width, inputs, self._picks, reference)
+        return gather(name, width, inputs, picks, Inputs(full.get_submodule(inside), twin))
 
-    def _border(self, name: str) -> "_Border":
+    def _head_stats(self, site: Site) -> LayerStats | None:
+        """Sum up the inputs that the quantized blocks give a module behind them."""
+        if not self._task.methods[site.name].needs_calibration:
+            return None
+        calibration, stats = self._needed(), LayerStats(site.shape[1])
+        last = self._border("states").source(len(self.pieces.blocks))
+        module = self._model.get_submodule(site.name)
+        for pick in calibration.picks():
+            stats.add(self._relay.before(module, calibration.windows[pick], last[pick]))
+        check_stats(site.name, stats)
+        return stats
+
+    def _scratch(self) -> Path:
+        assert self._task.scratch is not None
+        return self._task.scratch
+
+    def _needed(self) -> Calibration:
+        assert self._task.calibration is not None
+        return self._task.calibration
+
+    def _border(self, name: str) -> Border:
+        if not self._borders:  # a resumed run
+            self._open(read_json(self._scratch() / _INPUTS)["shape"])
         return self._borders[name]
 
-    def _open(self) -> None:
-        """Open the hidden states, and write the first block's inputs when they are not there."""
-        scratch, windows = self._calibration.scratch, self._calibration.windows
-        sizes = {pick.stop - pick.start: pick for pick in self._picks}
-        self._calls = {
-            size: record_calls(self._model, self._blocks, windows[pick])
-            for size, pick in sizes.items()
-        }
-        probe = first_input(self._model, self._blocks[0], windows[self._picks[0]])
-        shape = (windows.shape[0], *probe.shape[1:])
-        names = ("states", "full") if self._calibration.reference else ("states",)
-        paths = {name: [scratch / f"{name}-{turn}.bin" for turn in (0, 1)] for name in names}
-        reserve([p for pair in paths.values() for p in pair], math.prod(shape) * probe.itemsize)
-        for name, pair in paths.items():
-            first, second = (HiddenStates(path, shape, probe.dtype) for path in pair)
-            self._borders[name] = _Border(first, second)
-        ready = scratch / "inputs.json"
-        if not ready.exists():
-            self._write_first()
-            write_json(ready, {"shape": list(shape)})
+    def _open(self, shape: Sequence[int]) -> None:
+        """Open the files of hidden states."""
+        names = ("states", "full") if self._needed().reference else ("states",)
+        samples, length, width = shape
+        dtype = self._model.dtype
+        self._borders = open_borders(self._scratch(), names, (samples, length, width), dtype)
 
     def _write_first(self) -> None:
-        targets = [border.source(0) for border in self._borders.values()]
-        for pick in self._picks:
-            hidden = first_input(self._model, self._blocks[0], self._calibration.windows[pick])
-            for target in targets:
-                target[pick] = hidden
-        for target in targets:
-            target.sync()
+        """Look up what enters the first block: for the proof, and for calibration."""
+        if self._task.proof is not None:
+            self._proof = self._relay.first(self._task.proof)
+        if self._task.calibration is None:
+            return
+        calibration = self._needed()
+        for pick in calibration.picks():
+            hidden = self._relay.first(calibration.windows[pick])
+            if not self._borders:
+                shape = [calibration.windows.shape[0], *hidden.shape[1:]]
+                self._open(shape)
+                write_json(self._scratch() / _INPUTS, {"shape": shape})
+            for border in self._borders.values():
+                border.source(0)[pick] = hidden
+        for border in self._borders.values():
+            border.source(0).sync()
 
+    def _record(self) -> None:
+        """Learn how the model calls its blocks, for every shape of batch that there is."""
+        batches = [] if self._task.calibration is None else self._task.calibration.batches()
+        batches += [] if self._task.proof is None else [self._task.proof]
+        for tokens in {tuple(tokens.shape): tokens for tokens in batches}.values():
+            self._relay.record(tokens)
 
-@dataclass(frozen=True)
-class _Border:
-    """Two files of hidden states: what enters a block, and what leaves it."""
+    def _folder(self, piece: Piece) -> Path | None:
+        return None if self._task.scratch is None else self._task.scratch / piece.name
 
-    even: HiddenStates
-    odd: HiddenStates
+    def _restored(self, piece: Piece) -> list[SiteResult] | None:
+        """Install what an earlier process made of a piece; None when it is not finished."""
+        folder = self._folder(piece)
+        if folder is None or not files.is_sealed(folder):
+            return None
+        files.verify(folder, full=True)
+        results = kept.restore(folder, self._task.sites_of(piece), self._shelf)
+        for result in results:
+            install(self._model, result.site, result.packed)
+        self._shelf.kept(piece, folder / kept.TENSORS)
+        self._proof = kept.proof_of(folder).get("hidden", self._proof)
+        self._tell(results)
+        return results
 
-    def source(self, index: int) -> HiddenStates:
-        """Return what enters block `index`."""
-        return self.odd if index % 2 else self.even
+    def _finished(
+        self, piece: Piece, results: list[SiteResult], *, release: bool = True
+    ) -> list[SiteResult]:
+        """Keep a piece, take it out of memory and report what became of it."""
+        folder = self._folder(piece)
+        if folder is not None:
+            tensors = self._shelf.rest(piece)
+            for result in results:
+                tensors |= kept.packed_names(result)
+            names = self._shelf.names(list(tensors))
+            proof = {} if self._proof is None else {"hidden": self._proof}
+            kept.keep(folder, results, {names[n]: t for n, t in tensors.items()}, proof)
+            self._shelf.kept(piece, folder / kept.TENSORS)
+        if release:
+            self._shelf.release(piece)
+        self._tell(results)
+        return [replace(r, packed=self._shelf.settled(r.packed)) for r in results]
 
-    def target(self, index: int) -> HiddenStates:
-        """Return what leaves block `index`."""
-        return self.source(index + 1)
-
-
-def _keep(results: list[SiteResult], folder: Path) -> None:
-    """Seal the packed tensors of a finished block."""
-    with files.sealed_folder(folder) as staged:
-        tensors = {
-            f"{result.site.name}.{name}": tensor.contiguous()
-            for result in results
-            for name, tensor in result.packed.tensors.items()
-        }
-        with files.disk_faults(folder):
-            save_file(tensors, staged / "packed.safetensors")
-        write_json(staged / "results.json", {r.site.name: _record(r) for r in results})
-
-
-def _record(result: SiteResult) -> dict[str, Any]:
-    return {
-        "method": result.method,
-        "weight_error": result.weight_error,
-        "output_error": result.output_error,
-        "bias": result.bias,
-        "seconds": result.seconds,
-        "format": format_record(result.packed.format),
-    }
-
-
-def _restore(model: PreTrainedModel, sites: list[Site], folder: Path, report: Report) -> None:
-    """Install the packed tensors of a block that an earlier process finished."""
-    files.verify(folder, full=True)
-    tensors = load_file(folder / "packed.safetensors")
-    records = read_json(folder / "results.json")
-    for site in sites:
-        record = records[site.name]
-        layout = format_from(record["format"])
-        names = layout.tensors(site.shape)
-        packed = PackedTensor(layout, site.shape, {n: tensors[f"{site.name}.{n}"] for n in names})
-        install(model, site, packed)
-        report(
-            SiteResult(
-                site,
-                record["method"],
-                packed,
-                record["weight_error"],
-                record["output_error"],
-                record["bias"],
-                record["seconds"],
-            )
-        )
+    def _tell(self, results: list[SiteResult]) -> None:
+        if self._report is not None:
+            for result in results:
+                self._report(result)

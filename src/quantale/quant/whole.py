@@ -1,28 +1,22 @@
 """Quantize a whole model in place, whatever its sites need: the one entry of this package."""
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from quantale.core.errors import UsageError
-from quantale.quant.apply import (
-    Method,
-    Report,
-    SiteResult,
-    needs_reference,
-    quantize_embeddings,
-    quantize_head,
-    quantize_site,
-)
+from quantale.quant.apply import Method, Report, SiteResult, needs_reference
 from quantale.quant.hf import mark_quantized
 from quantale.quant.linear import PackedModule
-from quantale.quant.sequential import Calibration, quantize_blocks
-from quantale.quant.sites import EMBEDDING_ROLES, LINEAR_ROLES, Site, choose, find_sites
+from quantale.quant.pieces import Shelf
+from quantale.quant.resident import Resident
+from quantale.quant.sequential import Calibration, Outcome, Task, batch_of, quantize_pieces
+from quantale.quant.sites import EMBEDDING_ROLES, Site, choose, find_sites
 from quantale.quant.stored import StoredSite, plugin_name
 
 
@@ -50,14 +44,36 @@ def quantize_model(
     windows: Tensor | None = None,
     *,
     scratch: Path | None = None,
-    batch_size: int = 8,
+    batch_size: int | None = None,
     report: Report | None = None,
 ) -> list[SiteResult]:
-    """Quantize in place and return what became of every site.
+    """Quantize a model that is in memory, in place, and return what became of every site.
 
     windows: (samples, length) token ids for methods that calibrate. scratch: folder for hidden
-    states and finished blocks; a run that is started again with it goes on where it stopped.
+    states and finished pieces; a run that is started again with it goes on where it stopped.
     Raises UsageError when nothing matches or calibration data is missing.
+    """
+    calibration = None
+    if windows is not None:
+        calibration = Calibration(windows, batch_size or batch_of(windows.shape[1]))
+    made = quantize_from(Resident(), model, methods, calibration, scratch=scratch, report=report)
+    return made.results
+
+
+def quantize_from(
+    shelf: Shelf,
+    model: PreTrainedModel,
+    methods: Methods,
+    calibration: Calibration | None,
+    *,
+    scratch: Path | None = None,
+    proof: Tensor | None = None,
+    report: Report | None = None,
+) -> Outcome:
+    """Quantize a model whose weights are on a shelf; see `quantize_model`.
+
+    proof: token ids (n, length) whose logits the outcome has a digest of. A shelf that empties
+    modules needs a scratch folder to put the finished ones.
     """
     if any(isinstance(module, PackedModule) for module in model.modules()):
         raise UsageError(
@@ -66,26 +82,19 @@ def quantize_model(
         )
     sites = find_sites(model)
     plan = _plan(sites, methods)
-    results: list[SiteResult] = []
-
-    def keep(result: SiteResult) -> None:
-        results.append(result)
-        if report is not None:
-            report(result)
-
-    model.eval()
-    quantize_embeddings(model, plan, sites, keep)
-    if not any(method.needs_calibration for method in plan.values()):
-        _quantize_rest(model, plan, sites, None, keep)
-    elif windows is None:
+    shelf.expect(plan)
+    calibrated = any(method.needs_calibration for method in plan.values())
+    if calibrated and calibration is None:
         raise UsageError(f"{plugin_name(methods.linear)} needs calibration data; none was given")
-    else:
-        with _scratch(scratch) as folder:
-            reference = any(map(needs_reference, plan.values()))
-            calibration = Calibration(windows, batch_size, folder, reference)
-            _quantize_rest(model, plan, sites, calibration, keep)
-    mark_quantized(model, [_stored(result) for result in results])
-    return results
+    if calibration is not None:
+        reference = any(map(needs_reference, plan.values()))
+        calibration = replace(calibration, reference=reference) if calibrated else None
+    model.eval()
+    with _scratch(scratch, calibration) as folder:
+        task = Task(plan, sites, calibration, proof, folder)
+        outcome = quantize_pieces(model, task, shelf, report)
+    mark_quantized(model, [_stored(result) for result in outcome.results])
+    return outcome
 
 
 def _plan(sites: list[Site], methods: Methods) -> dict[str, Method]:
@@ -105,7 +114,8 @@ def _plan(sites: list[Site], methods: Methods) -> dict[str, Method]:
 
 
 @contextmanager
-def _scratch(folder: Path | None) -> Iterator[Path]:
+def _scratch(folder: Path | None, calibration: Calibration | None) -> Iterator[Path | None]:
+    """Hand out the folder that was given, or a temporary one when something must be written."""
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -113,29 +123,11 @@ def _scratch(folder: Path | None) -> Iterator[Path]:
         finally:
             if not any(folder.iterdir()):
                 folder.rmdir()
-        return
-    with tempfile.TemporaryDirectory(prefix="quantale-") as temporary:
-        yield Path(temporary)
-
-
-def _quantize_rest(
-    model: PreTrainedModel,
-    plan: Mapping[str, Method],
-    sites: list[Site],
-    calibration: Calibration | None,
-    keep: Report,
-) -> None:
-    """Quantize blocks and head; methods that need no data never run the model."""
-    linear = [s for s in sites if s.name in plan and s.role in LINEAR_ROLES]
-    heads = [s for s in sites if s.name in plan and s.role == "head"]
-    if calibration is None:
-        for site in [*linear, *heads]:
-            keep(quantize_site(model, site, plan[site.name], None))
-        return
-    quantize_blocks(model, plan, linear, calibration, keep)
-    batches = [calibration.windows[pick] for pick in calibration.picks()]
-    for site in heads:
-        quantize_head(model, site, plan[site.name], batches, keep)
+    elif calibration is None:
+        yield None
+    else:
+        with tempfile.TemporaryDirectory(prefix="quantale-") as temporary:
+            yield Path(temporary)
 
 
 def _stored(result: SiteResult) -> StoredSite:

@@ -20,19 +20,19 @@ from quantale.core.records import read_json, write_json
 from quantale.core.run import Run, RunKey
 from quantale.data.load import load_documents
 from quantale.evaluation.language import LanguageSettings
-from quantale.quant.save import verify_saves
+from quantale.quant.save import PROOF_DTYPE, verify_saves
 from quantale.stages.bench import bench_stage
 from quantale.stages.compare import compare_stage
 from quantale.stages.corpus import Corpus, first_documents, open_corpus
 from quantale.stages.evaluate import Plan, evaluate_stage
 from quantale.stages.plan import predict
 from quantale.stages.quantize import (
-    CalibrationText,
     Source,
     make_methods,
     quantize_stage,
     source_of,
 )
+from quantale.stages.quantized import CalibrationText
 from quantale.stages.train import set_threads, train_stage
 
 BASE = "fp32"
@@ -183,7 +183,7 @@ class _Job:
                     for run in self.variants.values()
                 }
                 if expected:
-                    verify_saves(expected)
+                    verify_saves(expected, PROOF_DTYPE)
                 write_json(folder / "verified.json", dict.fromkeys(self.variants, True))
             done = runs.open_run(path)
         self.runs["verify"] = done

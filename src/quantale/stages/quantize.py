@@ -2,37 +2,31 @@
 
 import copy
 import dataclasses
-import resource
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from torch import Tensor
 
 from quantale.core import files
 from quantale.core import run as runs
-from quantale.core.errors import DataError, OutputExistsError, UsageError, nearest
+from quantale.core.errors import OutputExistsError, UsageError, nearest
 from quantale.core.progress import Progress
 from quantale.core.recipe import VariantSection
-from quantale.core.records import read_json, write_json, write_lines
+from quantale.core.records import read_json
 from quantale.core.registry import METHODS
 from quantale.core.run import Run, RunKey
-from quantale.data.documents import Documents
 from quantale.data.load import load_documents
-from quantale.data.windows import calibration_windows, encode_enough
-from quantale.models.load import load, local_folder
-from quantale.quant.apply import Method, SiteResult
-from quantale.quant.ledger import Ledger, inspect
-from quantale.quant.save import logits_digest, verify_saves, write_model
-from quantale.quant.stored import plugin_name
+from quantale.models.load import local_folder
+from quantale.quant.apply import Method
+from quantale.quant.save import PROOF_DTYPE, verify_saves
 from quantale.quant.whole import Methods
 from quantale.quant.whole import quantize_model as quantize_in_place
+from quantale.stages.quantized import CalibrationText, make_model
 from quantale.stages.requests import QuantizeRequest
 
-VERSION = 1
+VERSION = 2
 
 
 def make_method(name: str, settings: Mapping[str, Any]) -> Method:
@@ -105,31 +99,6 @@ class Source:
     digest: str
 
 
-@dataclass(frozen=True)
-class CalibrationText:
-    """What calibrating methods read."""
-
-    documents: Documents
-    samples: int
-    """Windows."""
-    length: int | None
-    """Tokens a window; None for the model's context."""
-    seed: int
-    """Which windows are drawn."""
-
-    def windows(self, network: Any, tokenizer: Any) -> Tensor:
-        """Return token ids (samples, length); raises DataError or UsageError."""
-        if tokenizer is None:
-            raise DataError("the model has no tokenizer; calibration text cannot be read")
-        context = int(network.config.max_position_embeddings)
-        if self.length is not None and self.length > context:
-            raise UsageError(f"windows of {self.length} tokens exceed the context of {context}")
-        length = self.length or context
-        enough = 2 * self.samples * length  # so that a window is still a draw
-        stream = encode_enough(tokenizer, self.documents.texts, enough, self.seed)
-        return calibration_windows(stream, self.samples, length, self.seed)
-
-
 def quantize_model(
     request: QuantizeRequest, out: Path, *, resume: bool, progress: Progress
 ) -> dict[str, Any]:
@@ -178,11 +147,9 @@ def quantize_stage(
         progress.note(f"{out} is there already: skipped")
         return done
     with runs.making(out, key, resume=resume) as folder:
-        network, tokenizer, _ = load(source.folder)
-        windows = None if text is None else text.windows(network, tokenizer)
-        digest = _make(network, tokenizer, methods, windows, folder, progress)
+        digest = make_model(source.folder, methods, text, folder, progress)
         if verify:
-            verify_saves({folder: digest})
+            verify_saves({folder: digest}, PROOF_DTYPE)
     return runs.open_run(out)
 
 
@@ -197,67 +164,6 @@ def _key(source: Source, variant: VariantSection, text: CalibrationText | None) 
         }
         parents["calibration"] = text.documents.sha256
     return RunKey("quantize", VERSION, settings, parents)
-
-
-def _make(
-    network: Any,
-    tokenizer: Any,
-    methods: Methods,
-    windows: Tensor | None,
-    folder: Path,
-    progress: Progress,
-) -> str:
-    """Quantize, save and describe into a staging folder; returns the digest of the logits."""
-    started = time.perf_counter()
-    progress.stage(f"quantize {folder.name.strip('.').removesuffix('.partial')}")
-    plain = inspect(network)
-
-    def report(result: SiteResult) -> None:
-        error = result.weight_error if result.output_error is None else result.output_error
-        progress.advance(1, site=result.site.name, error=error)
-
-    results = quantize_in_place(
-        network, methods, windows, scratch=folder / "scratch", report=report
-    )
-    write_model(network, tokenizer, folder)
-    digest = logits_digest(network)
-    ledger = inspect(network, folder)
-    write_json(folder / "ledger.json", ledger.record())
-    write_lines(folder / "layers.jsonl", [_layer(result) for result in results])
-    summary = _summary(methods, results, ledger, plain)
-    write_json(folder / "summary.json", summary | {"logits_sha256": digest})
-    timings = {
-        "seconds": time.perf_counter() - started,
-        "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-    }
-    write_json(folder / "timings.json", timings)
-    return digest
-
-
-def _layer(result: SiteResult) -> dict[str, Any]:
-    return {
-        "site": result.site.name,
-        "role": result.site.role,
-        "method": result.method,
-        "weight_error": result.weight_error,
-        "output_error": result.output_error,
-        "bits_per_weight": result.packed.bits_per_weight,
-    }
-
-
-def _summary(
-    methods: Methods, results: list[SiteResult], ledger: Ledger, plain: Ledger
-) -> dict[str, Any]:
-    done = {result.site.name for result in results}
-    return {
-        "method": plugin_name(methods.linear),
-        "bits_per_weight": ledger.bits_per_weight,
-        "bytes_on_disk": ledger.bytes_on_disk,
-        "bytes_resident": ledger.bytes_resident,
-        "bytes_resident_before": plain.bytes_resident,
-        "sites_quantized": len(done),
-        "sites_skipped": [site.name for site in plain.sites if site.name not in done],
-    }
 
 
 def _variant(request: QuantizeRequest) -> VariantSection:

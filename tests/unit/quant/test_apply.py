@@ -12,13 +12,14 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from quantale.core.errors import NumericalError, UsageError
-from quantale.quant.apply import Method, SiteResult, quantize_embeddings, quantize_head
+from quantale.quant.apply import Method, SiteResult, quantize_site
 from quantale.quant.calibration import LayerStats
 from quantale.quant.linear import PackedModule, QuantEmbedding, QuantLinear, TiedHead
 from quantale.quant.methods.gptq import Gptq
 from quantale.quant.methods.rtn import Rtn
-from quantale.quant.sequential import Calibration, quantize_blocks
-from quantale.quant.sites import LINEAR_ROLES, choose, find_sites
+from quantale.quant.resident import Resident
+from quantale.quant.sequential import Calibration, Task, quantize_pieces
+from quantale.quant.sites import EMBEDDING_ROLES, LINEAR_ROLES, choose, find_sites
 
 MODELS: list[Callable[[], PreTrainedModel]] = [tiny_gpt2, tiny_llama, tiny_nanogpt]
 
@@ -26,11 +27,18 @@ MODELS: list[Callable[[], PreTrainedModel]] = [tiny_gpt2, tiny_llama, tiny_nanog
 def quantize_linears(
     model: PreTrainedModel, method: Method, scratch: Path, batch_size: int = 4
 ) -> list[SiteResult]:
-    results: list[SiteResult] = []
     sites = find_sites(model)
     chosen: dict[str, Method] = {s.name: method for s in sites if s.role in LINEAR_ROLES}
-    calibration = Calibration(windows(), batch_size, scratch)
-    quantize_blocks(model, chosen, sites, calibration, results.append)
+    return quantize_chosen(model, chosen, scratch, batch_size)
+
+
+def quantize_chosen(
+    model: PreTrainedModel, chosen: dict[str, Method], scratch: Path, batch_size: int = 4
+) -> list[SiteResult]:
+    calibration = Calibration(windows(), batch_size)
+    task = Task(chosen, find_sites(model), calibration, scratch=scratch)
+    results: list[SiteResult] = []
+    assert quantize_pieces(model, task, Resident(), results.append).results == results
     return results
 
 
@@ -145,7 +153,9 @@ def test_finished_blocks_are_taken_from_the_scratch_folder(tmp_path: Path) -> No
 def test_a_tied_pair_is_stored_once_and_stays_tied(make: Callable[[], PreTrainedModel]) -> None:
     model = make()
     sites = choose(find_sites(model), embedding=True, head=False)
-    quantize_embeddings(model, {s.name: Rtn(8) for s in sites}, sites, lambda result: None)
+    for site in sites:
+        if site.role in EMBEDDING_ROLES:
+            quantize_site(model, site, Rtn(8), None)
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     assert isinstance(embedding, QuantEmbedding)
     assert isinstance(head, TiedHead)
@@ -159,11 +169,9 @@ def test_a_tied_pair_is_stored_once_and_stays_tied(make: Callable[[], PreTrained
     )
 
 
-def test_an_untied_head_is_calibrated_behind_the_blocks() -> None:
+def test_an_untied_head_is_calibrated_behind_the_blocks(tmp_path: Path) -> None:
     model = tiny_llama()
-    site = next(s for s in find_sites(model) if s.role == "head")
-    results: list[SiteResult] = []
-    quantize_head(model, site, Gptq(4, 16), [windows()[:3], windows()[3:]], results.append)
+    results = quantize_chosen(model, {"lm_head": Gptq(4, 16)}, tmp_path, batch_size=3)
     assert isinstance(model.lm_head, QuantLinear)
     assert results[0].output_error is not None
     assert 0 < results[0].output_error < 0.05

@@ -16,7 +16,8 @@ import quantale
 from quantale.core.errors import ModelFileError, OutputExistsError
 from quantale.quant.ledger import inspect
 from quantale.quant.methods.rtn import Rtn
-from quantale.quant.save import logits_digest, verify_saves, write_model
+from quantale.quant.proof import logits_digest
+from quantale.quant.save import verify_saves, write_model
 from quantale.quant.whole import Methods, quantize_model
 
 

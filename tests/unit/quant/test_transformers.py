@@ -22,7 +22,8 @@ from transformers import (
 
 import quantale
 from quantale.quant.ledger import inspect
-from quantale.quant.save import logits_digest, verify_saves
+from quantale.quant.proof import logits_digest
+from quantale.quant.save import verify_saves
 
 NAMES = ("GPT2", "Llama", "Gemma2", "OPT", "GPT2 classifier", "Llama classifier")
 
