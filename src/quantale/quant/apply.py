@@ -12,6 +12,7 @@ from quantale.core.errors import NumericalError, QuantaleError, UsageError
 from quantale.quant.calibration import LayerStats
 from quantale.quant.linear import QuantEmbedding, TiedHead, packed_module
 from quantale.quant.packed import PackedTensor
+from quantale.quant.rows import all_finite, are_apart, chunks
 from quantale.quant.sites import Site
 from quantale.quant.stored import plugin_name
 
@@ -64,19 +65,19 @@ def quantize_site(
     """
     started = time.perf_counter()
     weight = site.weight(model).to(torch.float32)
-    if not torch.isfinite(weight).all():
+    if not all_finite(weight):
         raise NumericalError(f"{site.name}: the weight holds numbers that are not finite")
     try:
         packed = method.quantize(weight, stats)
     except QuantaleError as error:
         raise type(error)(f"{site.name}: {error}") from error
-    wrong = packed.dequantize() - weight
+    weight_error, output_error = _errors(packed, weight, stats)
     result = SiteResult(
         site=site,
         method=plugin_name(method),
         packed=packed,
-        weight_error=_ratio(wrong.square().sum(), weight.square().sum()),
-        output_error=None if stats is None else _output_error(wrong, weight, stats),
+        weight_error=weight_error,
+        output_error=output_error,
         bias=site.bias(model) is not None,
         seconds=time.perf_counter() - started,
     )
@@ -99,13 +100,33 @@ def install(model: nn.Module, site: Site, packed: PackedTensor) -> None:
         model.set_submodule(site.tied, TiedHead(module, getattr(head, "bias", None)))
 
 
-def _ratio(part: Tensor, whole: Tensor) -> float:
-    return float(part / whole) if float(whole) > 0 else 0.0
+def _errors(
+    packed: PackedTensor, weight: Tensor, stats: LayerStats | None
+) -> tuple[float, float | None]:
+    """Return the errors of weight and outputs; see `SiteResult`."""
+    apart = are_apart(packed.format)
+    sums = torch.zeros(4, dtype=torch.float64)
+    for rows in chunks(*packed.shape) if apart else [slice(0, packed.shape[0])]:
+        part = weight[rows]
+        wrong = _rows(packed, rows) - part if apart else packed.dequantize() - part
+        sums[0] += wrong.square().sum()
+        sums[1] += part.square().sum()
+        if stats is not None:
+            sums[2] += _energy(wrong, stats.hessian)
+            sums[3] += _energy(part, stats.hessian)
+    wrong_weight, whole_weight, wrong_out, whole_out = sums.tolist()
+    output_error = None if stats is None else _ratio(wrong_out, whole_out)
+    return _ratio(wrong_weight, whole_weight), output_error
 
 
-def _output_error(wrong: Tensor, weight: Tensor, stats: LayerStats) -> float:
-    return _ratio(_energy(wrong, stats.hessian), _energy(weight, stats.hessian))
+def _rows(packed: PackedTensor, rows: slice) -> Tensor:
+    index = torch.arange(rows.start, rows.stop)
+    return packed.format.rows(packed, index, torch.float32)
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole > 0 else 0.0
 
 
 def _energy(weight: Tensor, hessian: Tensor) -> Tensor:
-    return ((weight @ hessian) * weight).sum()
+    return (weight @ hessian).mul_(weight).sum()

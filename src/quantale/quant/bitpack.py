@@ -6,10 +6,15 @@ padded with zero bits to a whole byte. Eight codes take exactly `bits` bytes, so
 can read them with one unaligned 64-bit load.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from quantale.core.errors import UsageError
+
+_CHUNK = 2**20
+"""Codes that are packed at a time."""
 
 
 def packed_width(count: int, bits: int) -> int:
@@ -29,6 +34,11 @@ def pack(codes: Tensor, bits: int) -> Tensor:
     width = packed_width(count, bits)
     if bits == 8:
         return codes.to(torch.uint8)
+    return _in_chunks(codes, width, lambda part: _pack(part, bits))
+
+
+def _pack(codes: Tensor, bits: int) -> Tensor:
+    width = packed_width(codes.shape[-1], bits)
     octets = _split_last(codes.to(torch.int64), 8)  # (..., k, 8)
     words = (octets << (_steps(8, codes) * bits)).sum(-1, keepdim=True)  # (..., k, 1)
     stream = ((words >> (_steps(bits, codes) * 8)) & 0xFF).to(torch.uint8)
@@ -43,10 +53,26 @@ def unpack(packed: Tensor, bits: int, count: int) -> Tensor:
     if 8 % bits == 0:
         shifts = torch.arange(0, 8, bits, dtype=torch.uint8, device=packed.device)
         return ((packed.unsqueeze(-1) >> shifts) & ((1 << bits) - 1)).flatten(-2)[..., :count]
+    return _in_chunks(packed, count, lambda part: _unpack(part, bits, count))
+
+
+def _unpack(packed: Tensor, bits: int, count: int) -> Tensor:
     octets = _split_last(packed, bits).to(torch.int64)  # (..., k, bits)
     words = (octets << (_steps(bits, packed) * 8)).sum(-1, keepdim=True)
     codes = (words >> (_steps(8, packed) * bits)) & ((1 << bits) - 1)
     return codes.to(torch.uint8).flatten(-2)[..., :count]
+
+
+def _in_chunks(source: Tensor, width: int, work: Callable[[Tensor], Tensor]) -> Tensor:
+    """Do the work, which takes 64-bit integers, for some rows of the last axis at a time."""
+    if source.numel() <= _CHUNK:
+        return work(source)
+    rows = source.reshape(-1, source.shape[-1])
+    step = max(1, _CHUNK // source.shape[-1])
+    target = torch.empty(rows.shape[0], width, dtype=torch.uint8, device=source.device)
+    for start in range(0, rows.shape[0], step):
+        target[start : start + step] = work(rows[start : start + step])
+    return target.reshape(*source.shape[:-1], width)
 
 
 def _steps(count: int, like: Tensor) -> Tensor:

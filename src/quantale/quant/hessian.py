@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from quantale.core.errors import NumericalError
+from quantale.quant.rows import all_finite, chunks
 
 MAX_DAMP = 10.0
 _BLOCK = 512
@@ -37,30 +38,49 @@ class Factor:
         )
 
 
-def factorize(hessian: Tensor, damp: float) -> Factor:
+def factorize(hessian: Tensor, damp: float, order: Tensor | None = None) -> Factor:
     """Factor a damped Hessian, computed in float64 in one buffer of its size.
 
     hessian: (in, in), positive semi-definite; not changed. damp: share of the mean diagonal that
     is added to the diagonal; it grows tenfold until the factorization works. Dead columns (zero
-    on the diagonal) get the mean. Raises NumericalError when the Hessian is not finite or stays
-    singular.
+    on the diagonal) get the mean. order: (in,) in which the columns are taken; None: as they are.
+    Raises NumericalError when the Hessian is not finite or stays singular.
     """
-    diagonal = hessian.diagonal().to(torch.float64)
-    if not torch.isfinite(hessian).all():
+    if not all_finite(hessian):
         raise NumericalError("the Hessian is not finite; look for overflow in the activations")
+    order = torch.arange(hessian.shape[0]) if order is None else order
+    diagonal = hessian.diagonal()[order].to(torch.float64)
     dead = diagonal <= 0
     mean = diagonal[~dead].mean() if bool((~dead).any()) else torch.ones((), dtype=torch.float64)
     diagonal = torch.where(dead, mean, diagonal)
     while damp <= MAX_DAMP:
-        buffer = hessian.flip(0, 1).to(torch.float64)
+        buffer = _reversed(hessian, order)
         buffer.diagonal().copy_((diagonal + damp * mean).flip(0))
         if _cholesky(buffer):
-            lower = buffer.to(torch.float32)
-            del buffer
-            root = lower.diagonal().clone()
-            return Factor((lower / root).flip(0, 1), root.square().flip(0))
+            return _factor(buffer)
+        del buffer  # before the next one is made
         damp *= 10
     raise NumericalError("the Hessian stays singular; use more calibration data or raise damp")
+
+
+def _reversed(hessian: Tensor, order: Tensor) -> Tensor:
+    """Return the Hessian with its columns from last to first of the order, in float64."""
+    back = order.flip(0)
+    buffer = torch.empty(hessian.shape, dtype=torch.float64)
+    for rows in chunks(*hessian.shape):
+        buffer[rows] = hessian[back[rows]][:, back].to(torch.float64)
+    return buffer
+
+
+def _factor(lower: Tensor) -> Factor:
+    """Return the factor of a reversed Hessian from its lower Cholesky factor in float64."""
+    size = lower.shape[0]
+    root = lower.diagonal().to(torch.float32)
+    unit = torch.empty(size, size)
+    for rows in chunks(size, size):
+        part = lower[rows].to(torch.float32).div_(root)
+        unit[size - rows.stop : size - rows.start] = part.flip(0, 1)
+    return Factor(unit, root.square().flip(0))
 
 
 def _cholesky(matrix: Tensor) -> bool:

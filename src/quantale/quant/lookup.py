@@ -5,6 +5,7 @@ from torch import Tensor
 
 from quantale.quant.formats.codebook import Codebook
 from quantale.quant.packed import PackedTensor
+from quantale.quant.rows import by_rows
 
 
 def quantize_absmax(layout: Codebook, weight: Tensor) -> PackedTensor:
@@ -13,7 +14,11 @@ def quantize_absmax(layout: Codebook, weight: Tensor) -> PackedTensor:
     That order is bitsandbytes'; with scales of 16 or fewer bits the codes are chosen by the
     stored scale instead, so that they are the nearest ones.
     """
-    split = layout.split(weight.detach().to(torch.float32))
+    return by_rows(layout, weight.detach(), lambda rows: _looked_up(layout, rows))
+
+
+def _looked_up(layout: Codebook, weight: Tensor) -> PackedTensor:
+    split = layout.split(weight.to(torch.float32))
     scale = split.abs().amax(-1)
     if layout.group_size == "tensor":
         scale = scale.amax().reshape(1, 1)

@@ -26,6 +26,7 @@ from torch.nn import functional
 from quantale.core.errors import NumericalError, UsageError
 from quantale.quant import bitpack, groups
 from quantale.quant.packed import PackedTensor
+from quantale.quant.rows import joined
 from quantale.quant.scales import DTYPES, ScaleStore
 
 _LARGEST_ZERO = 1024.0
@@ -52,7 +53,7 @@ class Grid:
 
     def values(self, codes: Tensor) -> Tensor:
         """Return what codes of shape (out, groups, size) stand for."""
-        return (codes - self.zero_point.unsqueeze(-1)) * self.scale.unsqueeze(-1)
+        return (codes - self.zero_point.unsqueeze(-1)).mul_(self.scale.unsqueeze(-1))
 
     def column(self, group: int) -> "Grid":
         """Return the grid of one group, as (out, 1) tensors."""
@@ -97,6 +98,11 @@ class Affine:
     def top(self) -> int:
         """Highest code."""
         return (1 << self.bits) - 1
+
+    @property
+    def rows_are_apart(self) -> bool:
+        """Whether no two rows share a scale or a stored tensor's element."""
+        return self.axis == 1 and self.group_size != "tensor" and not self.double_quant
 
     @property
     def middle(self) -> float:
@@ -199,15 +205,25 @@ class Affine:
 
     def dequantize(self, packed: PackedTensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Return the (out, in) weight, computed in float32 and then cast."""
-        values = self._values(packed, packed.tensors["weight"], slice(None)).to(dtype)
-        return values if self.axis else values.t()
+        stored, grid, shape = (
+            packed.tensors["weight"],
+            self.grid_of(packed),
+            self._laid(packed.shape),
+        )
+
+        def values(rows: slice) -> Tensor:
+            return self._values(stored[rows], grid, rows, shape[1])
+
+        found = joined(shape, dtype, values)
+        return found if self.axis else found.t()
 
     def rows(self, packed: PackedTensor, index: Tensor, dtype: torch.dtype) -> Tensor:
         """Return rows of the weight without unpacking the others: (...) -> (..., in)."""
         if not self.axis:
             return self.dequantize(packed, dtype)[index]
         flat = index.reshape(-1)
-        found = self._values(packed, packed.tensors["weight"][flat], flat)
+        stored, width = packed.tensors["weight"][flat], packed.shape[1]
+        found = self._values(stored, self.grid_of(packed), flat, width)
         return found.reshape(*index.shape, packed.shape[1]).to(dtype)
 
     def apply(self, x: Tensor, packed: PackedTensor, bias: Tensor | None) -> Tensor:
@@ -224,10 +240,8 @@ class Affine:
             zero = bitpack.unpack(zero, self.bits, scale.shape[1])
         return Grid(scale, zero.to(torch.float32), self.top)
 
-    def _values(self, packed: PackedTensor, stored: Tensor, pick: slice | Tensor) -> Tensor:
-        width = self._laid(packed.shape)[1]
+    def _values(self, stored: Tensor, grid: Grid, pick: slice | Tensor, width: int) -> Tensor:
         codes = bitpack.unpack(stored, self.bits, self.size(width)).to(torch.float32)
-        grid = self.grid_of(packed)
         if self.group_size != "tensor":
             grid = Grid(grid.scale[pick], grid.zero_point[pick], grid.top)
         return grid.values(codes).flatten(1)[:, :width]

@@ -21,6 +21,7 @@ from torch.nn import functional
 from quantale.core.errors import UsageError
 from quantale.quant import bitpack, groups
 from quantale.quant.packed import PackedTensor
+from quantale.quant.rows import joined
 from quantale.quant.scales import ScaleStore, nearest
 from quantale.quant.tables import values_of
 
@@ -53,6 +54,11 @@ class Codebook:
     def bits(self) -> int:
         """Bits of a code."""
         return (len(values_of(self.table)) - 1).bit_length()
+
+    @property
+    def rows_are_apart(self) -> bool:
+        """Whether no two rows share a scale."""
+        return self.group_size != "tensor" and not self.double_quant
 
     @property
     def store_of_scales(self) -> ScaleStore:
@@ -101,23 +107,27 @@ class Codebook:
 
     def dequantize(self, packed: PackedTensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Return the (out, in) weight, computed in float32 and then cast."""
-        return self._values(packed, packed.tensors["weight"], slice(None)).to(dtype)
+        stored, scale = packed.tensors["weight"], self.store_of_scales.read(packed.tensors)
+        return joined(
+            packed.shape,
+            dtype,
+            lambda rows: self._values(stored[rows], scale, rows, packed.shape[1]),
+        )
 
     def rows(self, packed: PackedTensor, index: Tensor, dtype: torch.dtype) -> Tensor:
         """Return rows of the weight without unpacking the others: (...) -> (..., in)."""
         flat = index.reshape(-1)
-        found = self._values(packed, packed.tensors["weight"][flat], flat)
+        stored, scale = packed.tensors["weight"][flat], self.store_of_scales.read(packed.tensors)
+        found = self._values(stored, scale, flat, packed.shape[1])
         return found.reshape(*index.shape, packed.shape[1]).to(dtype)
 
     def apply(self, x: Tensor, packed: PackedTensor, bias: Tensor | None) -> Tensor:
         """Multiply by the dequantized weight in the dtype of x: (..., in) -> (..., out)."""
         return functional.linear(x, self.dequantize(packed, x.dtype), bias)
 
-    def _values(self, packed: PackedTensor, stored: Tensor, pick: slice | Tensor) -> Tensor:
-        width = packed.shape[1]
+    def _values(self, stored: Tensor, scale: Tensor, pick: slice | Tensor, width: int) -> Tensor:
         codes = bitpack.unpack(stored, self.bits, groups.size(self.group_size, width))
         table = torch.tensor(values_of(self.table), dtype=torch.float32, device=stored.device)
         values = table[codes.to(torch.int32)]
-        scale = self.store_of_scales.read(packed.tensors)
         scale = scale if self.group_size == "tensor" else scale[pick]
-        return (values * scale.unsqueeze(-1)).flatten(1)[:, :width]
+        return values.mul_(scale.unsqueeze(-1)).flatten(1)[:, :width]

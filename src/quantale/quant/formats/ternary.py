@@ -25,6 +25,7 @@ from torch.nn import functional
 from quantale.core.errors import UsageError
 from quantale.quant import groups, tritpack
 from quantale.quant.packed import PackedTensor
+from quantale.quant.rows import joined
 from quantale.quant.scales import ScaleStore
 
 _TOP = 127
@@ -50,6 +51,11 @@ class Ternary:
             raise UsageError(
                 f"ternary: activation_bits is 8 or none, {self.activation_bits!r} came"
             )
+
+    @property
+    def rows_are_apart(self) -> bool:
+        """Whether no two rows share a scale."""
+        return self.group_size != "tensor"
 
     @property
     def store_of_scales(self) -> ScaleStore:
@@ -80,12 +86,18 @@ class Ternary:
 
     def dequantize(self, packed: PackedTensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Return the (out, in) weight, computed in float32 and then cast."""
-        return self._values(packed, packed.tensors["weight"], slice(None)).to(dtype)
+        stored, scale = packed.tensors["weight"], self.store_of_scales.read(packed.tensors)
+        return joined(
+            packed.shape,
+            dtype,
+            lambda rows: self._values(stored[rows], scale, rows, packed.shape[1]),
+        )
 
     def rows(self, packed: PackedTensor, index: Tensor, dtype: torch.dtype) -> Tensor:
         """Return rows of the weight without unpacking the others: (...) -> (..., in)."""
         flat = index.reshape(-1)
-        found = self._values(packed, packed.tensors["weight"][flat], flat)
+        stored, scale = packed.tensors["weight"][flat], self.store_of_scales.read(packed.tensors)
+        found = self._values(stored, scale, flat, packed.shape[1])
         return found.reshape(*index.shape, packed.shape[1]).to(dtype)
 
     def apply(self, x: Tensor, packed: PackedTensor, bias: Tensor | None) -> Tensor:
@@ -114,8 +126,7 @@ class Ternary:
     def _trits(self, stored: Tensor, width: int) -> Tensor:
         return tritpack.unpack(stored, groups.size(self.group_size, width))
 
-    def _values(self, packed: PackedTensor, stored: Tensor, pick: slice | Tensor) -> Tensor:
-        trits = self._trits(stored, packed.shape[1]).to(torch.float32)
-        scale = self.store_of_scales.read(packed.tensors)
+    def _values(self, stored: Tensor, scale: Tensor, pick: slice | Tensor, width: int) -> Tensor:
+        trits = self._trits(stored, width).to(torch.float32)
         scale = scale if self.group_size == "tensor" else scale[pick]
-        return (trits * scale.unsqueeze(-1)).flatten(1)[:, : packed.shape[1]]
+        return trits.mul_(scale.unsqueeze(-1)).flatten(1)[:, :width]

@@ -15,6 +15,7 @@ from quantale.core.errors import UsageError
 from quantale.quant.calibration import LayerStats
 from quantale.quant.formats.affine import Affine, Grid
 from quantale.quant.packed import PackedTensor
+from quantale.quant.rows import by_rows
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,10 @@ class Binary:
         del stats
         zero_dtype = None if self.symmetric else self.scale_dtype
         layout = Affine(1, self.group_size, self.symmetric, self.scale_dtype, zero_dtype)
-        weight = weight.detach().to(torch.float32)
+        return by_rows(layout, weight.detach(), lambda rows: self._signed(layout, rows))
+
+    def _signed(self, layout: Affine, weight: Tensor) -> PackedTensor:
+        weight = weight.to(torch.float32)
         split = layout.split(weight)
         real = layout.split(torch.ones_like(weight[:1]))  # 0 where a group is padded
         grid = _signs(layout, split, real) if self.symmetric else _two_means(layout, split, real)

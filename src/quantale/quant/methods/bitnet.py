@@ -13,6 +13,7 @@ from torch import Tensor
 from quantale.quant.calibration import LayerStats
 from quantale.quant.formats.ternary import Ternary
 from quantale.quant.packed import PackedTensor
+from quantale.quant.rows import by_rows
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,10 @@ class Bitnet:
         """Quantize weight: (out, in) float. `stats` is not used."""
         del stats
         layout = Ternary(self.group_size, self.scale_dtype, self.activation_bits)
-        split = layout.split(weight.detach().to(torch.float32))
+        return by_rows(layout, weight.detach(), lambda rows: self._rounded(layout, rows))
+
+    def _rounded(self, layout: Ternary, weight: Tensor) -> PackedTensor:
+        split = layout.split(weight.to(torch.float32))
         scale = layout.store_of_scales.rounded(self._absmean(split, weight.shape[1]))
         unit = split / torch.where(scale > 0, scale, 1.0).unsqueeze(-1)
         trits = torch.round(unit).clamp(-1, 1)

@@ -33,6 +33,10 @@ from quantale.quant.calibration import LayerStats
 from quantale.quant.formats.affine import Affine, Grid
 from quantale.quant.hessian import MAX_DAMP, Factor, factorize
 from quantale.quant.packed import PackedTensor
+from quantale.quant.rows import by_rows
+
+_SWEPT = 2**24
+"""Weights that are swept together; rows do not depend on one another."""
 
 
 @dataclass(frozen=True)
@@ -95,20 +99,24 @@ class Gptq:
             self.zero_dtype,
             self.double_quant,
         )
-        shape = (weight.shape[0], weight.shape[1])
         factor, order = self._factor(stats.hessian)
         weight = self._target(weight.detach().to(torch.float32), stats, factor, order)
-        grids = self._grids(layout, weight, stats)
-        codes = _sweep(weight.t()[order], factor, order, grids, self.block_size)
-        codes = codes[torch.argsort(order)].t()
-        return layout.store(layout.split(codes), grids.joined(), shape)
+
+        def rounded(rows: Tensor) -> PackedTensor:
+            grids = self._grids(layout, rows, stats)
+            codes = _sweep(rows.t()[order], factor, order, grids, self.block_size)
+            codes = codes[torch.argsort(order)].t()
+            shape = (rows.shape[0], rows.shape[1])
+            return layout.store(layout.split(codes), grids.joined(), shape)
+
+        return by_rows(layout, weight, rounded, _SWEPT)
 
     def _factor(self, hessian: Tensor) -> tuple[Factor, Tensor]:
         """Return the factor of the Hessian in the order of the sweep, and that order."""
         if not self.act_order:
             return factorize(hessian, self.damp), torch.arange(hessian.shape[0])
         order = torch.argsort(hessian.diagonal(), descending=True, stable=True)
-        return factorize(hessian[order][:, order], self.damp), order
+        return factorize(hessian, self.damp, order), order
 
     def _target(self, weight: Tensor, stats: LayerStats, factor: Factor, order: Tensor) -> Tensor:
         """Return the weight that the sweep starts from."""

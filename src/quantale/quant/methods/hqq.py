@@ -20,6 +20,7 @@ from quantale.core.errors import UsageError
 from quantale.quant.calibration import LayerStats
 from quantale.quant.formats.affine import Affine, Grid
 from quantale.quant.packed import PackedTensor
+from quantale.quant.rows import by_rows
 
 _CHUNK = 1 << 16
 """Weights that are worked on at a time, so that they stay in the cache."""
@@ -73,7 +74,10 @@ class Hqq:
             double_quant=self.double_quant,
             axis=self.axis,
         )
-        weight = weight.detach().to(torch.float32)
+        return by_rows(layout, weight.detach(), lambda rows: self._solved(layout, rows))
+
+    def _solved(self, layout: Affine, weight: Tensor) -> PackedTensor:
+        weight = weight.to(torch.float32)
         split = layout.split(weight)
         real = layout.split(torch.ones_like(weight))[:1]  # 0 where a group is padded
         rows = max(1, _CHUNK // split[0].numel())

@@ -17,6 +17,7 @@ from quantale.quant import fit
 from quantale.quant.calibration import LayerStats
 from quantale.quant.formats.affine import Affine, Grid
 from quantale.quant.packed import PackedTensor
+from quantale.quant.rows import by_rows
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,13 @@ class Rtn:
             self.zero_dtype,
             self.double_quant,
         )
-        split = layout.split(weight.detach().to(torch.float32))
-        grid = self._grid(layout, split, stats)
-        return layout.store(grid.codes(split), grid, (weight.shape[0], weight.shape[1]))
+
+        def rounded(rows: Tensor) -> PackedTensor:
+            split = layout.split(rows.to(torch.float32))
+            grid = self._grid(layout, split, stats)
+            return layout.store(grid.codes(split), grid, (rows.shape[0], rows.shape[1]))
+
+        return by_rows(layout, weight.detach(), rounded)
 
     def _grid(self, layout: Affine, split: Tensor, stats: LayerStats | None) -> Grid:
         if self.clip == "none":
