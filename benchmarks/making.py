@@ -46,6 +46,7 @@ def run_variant(
     calibration: Path,
     peers: Path,
     *options: str,
+    threads: int = 1,
 ) -> str | None:
     """Run one variant in a fresh process; returns the last line of output when it fails."""
     ours = variant.maker == "quantale"
@@ -57,11 +58,13 @@ def run_variant(
         str(target.resolve()),
         "--calibration",
         str(calibration.resolve()),
+        "--threads",
+        str(threads),
         *variant.words,
         *options,
     ]
     done = subprocess.run(
-        command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False
+        command, cwd=ROOT, env=environment(threads), capture_output=True, text=True, check=False
     )
     if done.returncode == 0:
         return None

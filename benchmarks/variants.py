@@ -112,5 +112,13 @@ PEERS = (
         for bits in (4, 3, 2)
         for group in (32, 64, 128)
     ),
+    *(
+        peer(f"llama.cpp-{mix}", "llama_cpp", mix=mix)
+        for mix in ("Q8_0", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_M", "Q2_K")
+    ),
+    *(
+        peer(f"llama.cpp-{mix}-f16emb", "llama_cpp", mix=mix, embeddings="f16")
+        for mix in ("Q8_0", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_M", "Q2_K")
+    ),
 )
 """The peers' variants."""

@@ -1,6 +1,5 @@
 """Every variant has a name of its own, and ours name settings that our methods have."""
 
-import dataclasses
 import math
 
 import numpy as np
@@ -8,7 +7,7 @@ import pytest
 import torch
 from benchmarks.peers.gptqmodel import unpack
 from benchmarks.ranking import Row, answer, markdown
-from benchmarks.variants import OURS, PEERS
+from benchmarks.variants import OURS, PEERS, Variant
 
 from quantale.core.recipe_file import parse_assignment
 from quantale.core.records import Measurement
@@ -33,9 +32,8 @@ def test_names_are_unique_because_they_are_folders() -> None:
 
 
 @pytest.mark.parametrize("variant", OURS, ids=lambda one: one.name)
-def test_our_variants_can_be_built(variant: object) -> None:
-    assert dataclasses.is_dataclass(variant)
-    words = list(variant.words)  # type: ignore[attr-defined]
+def test_our_variants_can_be_built(variant: Variant) -> None:
+    words = variant.words
     settings = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
     make_method(words[1], dict(map(parse_assignment, settings)))
 
