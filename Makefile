@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := runs/quickstart
 
-.PHONY: quickstart test check slow models clean
+.PHONY: quickstart test check slow models peers real clean
 
 quickstart: .venv/.installed
 	$(BIN)/quantale run quickstart --out $(RUN)
@@ -25,10 +25,27 @@ slow: .venv/.installed
 models: .venv/.installed
 	$(BIN)/quantale run nanogptq --only train --resume --out models/nanogptq $(if $(DATA),--set data=$(DATA))
 
+# Other quantizers, in an environment of their own, or in one that is there already: PEERS=folder
+PEERS := .venv-peers
+PEERS_READY := $(if $(filter .venv-peers,$(PEERS)),.venv-peers/.installed)
+peers: $(PEERS_READY)
+
+# Our methods and theirs on a local model directory, ranked by bytes: make real MODEL=models/gpt2/model
+# DATA=stories.txt. Calibrates on the train part of DATA and scores its test part; or CALIBRATION=other.txt
+real: .venv/.installed $(PEERS_READY)
+	$(BIN)/python -m benchmarks.real $(MODEL) --data '$(DATA)' --peers $(PEERS) \
+	--out runs/real/$(subst /,-,$(patsubst %/,%,$(MODEL))) \
+	$(if $(CALIBRATION),--calibration '$(CALIBRATION)') $(OPTIONS)
+
 clean:
 	rm -rf runs build .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 .venv/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+.venv-peers/.installed: benchmarks/peers-requirements.txt
+	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@

@@ -1,0 +1,1 @@
+"""Comparisons of speed and quality; each prints figures measured in one run."""
