@@ -1,7 +1,7 @@
-"""Quantize a whole model in place: embeddings first, then block by block, then the head."""
+"""Quantize one site of a model in place, and say what became of it."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -13,7 +13,7 @@ from quantale.core.errors import NumericalError, QuantaleError, UsageError
 from quantale.quant.calibration import LayerStats, check_stats
 from quantale.quant.linear import QuantEmbedding, TiedHead, packed_module
 from quantale.quant.packed import PackedTensor
-from quantale.quant.sites import EMBEDDING_ROLES, Site
+from quantale.quant.sites import Site
 from quantale.quant.stored import plugin_name
 
 
@@ -112,15 +112,6 @@ def _energy(weight: Tensor, hessian: Tensor) -> Tensor:
     return ((weight @ hessian) * weight).sum()
 
 
-def quantize_embeddings(
-    model: PreTrainedModel, methods: Mapping[str, Method], sites: list[Site], report: Report
-) -> None:
-    """Quantize the chosen embeddings, which need no calibration."""
-    for site in sites:
-        if site.role in EMBEDDING_ROLES and site.name in methods:
-            report(quantize_site(model, site, methods[site.name], None))
-
-
 def quantize_head(
     model: PreTrainedModel,
     site: Site,
@@ -128,7 +119,7 @@ def quantize_head(
     batches: list[Tensor],
     report: Report,
 ) -> None:
-    """Quantize an untied head, with the inputs that the quantized blocks give it."""
+    """Quantize a linear layer outside the blocks, such as an untied head, by runs of the model."""
     stats = None
     if method.needs_calibration:
         stats = LayerStats(site.shape[1])

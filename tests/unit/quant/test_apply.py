@@ -12,13 +12,13 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from quantale.core.errors import NumericalError, UsageError
-from quantale.quant.apply import Method, SiteResult, quantize_embeddings, quantize_head
+from quantale.quant.apply import Method, SiteResult, quantize_head, quantize_site
 from quantale.quant.calibration import LayerStats
 from quantale.quant.linear import PackedModule, QuantEmbedding, QuantLinear, TiedHead
 from quantale.quant.methods.gptq import Gptq
 from quantale.quant.methods.rtn import Rtn
 from quantale.quant.sequential import Calibration, quantize_blocks
-from quantale.quant.sites import LINEAR_ROLES, choose, find_sites
+from quantale.quant.sites import EMBEDDING_ROLES, LINEAR_ROLES, choose, find_sites
 
 MODELS: list[Callable[[], PreTrainedModel]] = [tiny_gpt2, tiny_llama, tiny_nanogpt]
 
@@ -145,7 +145,9 @@ def test_finished_blocks_are_taken_from_the_scratch_folder(tmp_path: Path) -> No
 def test_a_tied_pair_is_stored_once_and_stays_tied(make: Callable[[], PreTrainedModel]) -> None:
     model = make()
     sites = choose(find_sites(model), embedding=True, head=False)
-    quantize_embeddings(model, {s.name: Rtn(8) for s in sites}, sites, lambda result: None)
+    for site in sites:
+        if site.role in EMBEDDING_ROLES:
+            quantize_site(model, site, Rtn(8), None)
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     assert isinstance(embedding, QuantEmbedding)
     assert isinstance(head, TiedHead)
