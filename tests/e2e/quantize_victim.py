@@ -28,7 +28,8 @@ from quantale.quant import sequential
 from quantale.quant.apply import Method, SiteResult, quantize_site
 from quantale.quant.calibration import LayerStats
 from quantale.quant.sites import Site
-from quantale.stages.quantize import CalibrationText, quantize_stage, source_of
+from quantale.stages.calibration import CalibrationText
+from quantale.stages.quantize import quantize_stage, source_of
 
 BLOCKS, CONTEXT, WIDTH, VOCABULARY = 5, 64, 96, 400
 SAMPLES = 16

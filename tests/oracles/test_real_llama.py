@@ -17,7 +17,7 @@ from quantale.data.windows import calibration_windows, encode_documents
 from quantale.models.load import load
 from quantale.quant.save import logits_digest, verify_saves, write_model
 from quantale.quant.whole import Methods, quantize_model
-from quantale.stages.quantize import make_method
+from quantale.stages.variants import make_method
 
 pytestmark = needs_shared
 

@@ -18,7 +18,7 @@ from quantale.quant.hf import QuantaleConfig
 from quantale.quant.methods.rtn import Rtn
 from quantale.quant.save import logits_digest, verify_saves, write_model
 from quantale.quant.whole import Methods, quantize_model
-from quantale.stages.quantize import make_method
+from quantale.stages.variants import make_method
 
 NAME = "clipped"
 

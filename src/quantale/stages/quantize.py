@@ -1,78 +1,43 @@
 """From a model to a quantized one: methods from settings, calibration, sealed model directory."""
 
 import copy
-import dataclasses
 import resource
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import ValidationError
 from torch import Tensor
 
 from quantale.core import files
 from quantale.core import run as runs
-from quantale.core.errors import DataError, OutputExistsError, UsageError, nearest
+from quantale.core.errors import OutputExistsError, UsageError
 from quantale.core.progress import Progress
 from quantale.core.recipe import VariantSection
 from quantale.core.records import read_json, write_json, write_lines
-from quantale.core.registry import METHODS
 from quantale.core.run import Run, RunKey
-from quantale.data.documents import Documents
-from quantale.data.load import load_documents
-from quantale.data.windows import calibration_windows, encode_enough
 from quantale.models.load import load, local_folder
 from quantale.quant.apply import Method, SiteResult
 from quantale.quant.ledger import Ledger, inspect
+from quantale.quant.rules import Rule
 from quantale.quant.save import logits_digest, verify_saves, write_model
 from quantale.quant.stored import plugin_name
 from quantale.quant.whole import Methods
 from quantale.quant.whole import quantize_model as quantize_in_place
+from quantale.stages.calibration import CalibrationText, calibration_text
 from quantale.stages.requests import QuantizeRequest
+from quantale.stages.variants import make_methods
 
-VERSION = 1
-
-
-def make_method(name: str, settings: Mapping[str, Any]) -> Method:
-    """Build a method; raises UsageError for a name or setting that does not exist."""
-    kind = METHODS.get(name)
-    fields = {field.name: field for field in dataclasses.fields(kind)}
-    for key in settings:
-        if key not in fields:
-            hint = nearest(key, fields)
-            raise UsageError(f"{name} has no setting {key!r}; it has {', '.join(fields)}{hint}")
-    missing = [n for n, f in fields.items() if f.default is dataclasses.MISSING]
-    for key in missing:
-        if key not in settings:
-            raise UsageError(f"{name} needs {key}")
-    method: Method = kind(**settings)
-    return method
-
-
-def make_methods(variant: VariantSection) -> Methods:
-    """Return the methods of a variant; embeddings and heads take round-to-nearest or the same."""
-    settings: dict[str, Any] = {
-        "group_size": variant.group_size,
-        "symmetric": variant.symmetric,
-        **variant.settings,
-    }
-    if variant.bits is not None:
-        settings["bits"] = variant.bits
-    linear = make_method(variant.method, settings)
-    ends = {key: settings[key] for key in ("group_size", "symmetric")}
-    ends |= {key: settings[key] for key in ("scale_dtype",) if key in settings}
-    embedding, head = (
-        None if bits is None else make_method("rtn", {**ends, "bits": bits})
-        for bits in (variant.embedding_bits, variant.head_bits)
-    )
-    return Methods(linear, embedding, head)
+VERSION = 2
 
 
 def quantize(
     model: tuple[Any, Any],
-    method: Method | Methods,
+    method: Method | Methods | Sequence[Rule],
     *,
     data: str | None = None,
     samples: int = 64,
@@ -81,20 +46,26 @@ def quantize(
 ) -> tuple[Any, Any]:
     """Return a quantized copy's (model, tokenizer); the given model stays as it is.
 
-    method: for the linear layers of the blocks, or `Methods` to name embeddings and head too.
-    data: what calibrates, in the grammar of `--data`. length: tokens a window, None for the
-    model's context. Raises UsageError when the method needs data and none was given.
+    method: for the linear layers of the blocks; `Methods` names embeddings and head too, rules say
+    it of any site. data: what calibrates, in the grammar of `--data`; None: the model writes text
+    itself where a method calibrates. length: tokens a window, None for the model's context.
     """
     network, tokenizer = model[0], model[1]
-    chosen = method if isinstance(method, Methods) else Methods(method)
+    methods = _methods(method)
     windows = None
-    if data is not None and chosen.needs_calibration:
-        documents = load_documents(data, split="train", seed=seed)
-        text = CalibrationText(documents, samples, length, seed)
-        windows = text.windows(network, tokenizer)
+    if methods.needs_calibration:
+        windows = calibration_text(data, samples, length, seed).windows(network, tokenizer)
     quantized = copy.deepcopy(network)
-    quantize_in_place(quantized, chosen, windows)
+    quantize_in_place(quantized, methods, windows)
     return quantized, tokenizer
+
+
+def _methods(method: Method | Methods | Sequence[Rule]) -> Methods:
+    if isinstance(method, Methods):
+        return method
+    if isinstance(method, Sequence):
+        return Methods(None, rules=tuple(method))
+    return Methods(method)
 
 
 @dataclass(frozen=True)
@@ -105,31 +76,6 @@ class Source:
     digest: str
 
 
-@dataclass(frozen=True)
-class CalibrationText:
-    """What calibrating methods read."""
-
-    documents: Documents
-    samples: int
-    """Windows."""
-    length: int | None
-    """Tokens a window; None for the model's context."""
-    seed: int
-    """Which windows are drawn."""
-
-    def windows(self, network: Any, tokenizer: Any) -> Tensor:
-        """Return token ids (samples, length); raises DataError or UsageError."""
-        if tokenizer is None:
-            raise DataError("the model has no tokenizer; calibration text cannot be read")
-        context = int(network.config.max_position_embeddings)
-        if self.length is not None and self.length > context:
-            raise UsageError(f"windows of {self.length} tokens exceed the context of {context}")
-        length = self.length or context
-        enough = 2 * self.samples * length  # so that a window is still a draw
-        stream = encode_enough(tokenizer, self.documents.texts, enough, self.seed)
-        return calibration_windows(stream, self.samples, length, self.seed)
-
-
 def quantize_model(
     request: QuantizeRequest, out: Path, *, resume: bool, progress: Progress
 ) -> dict[str, Any]:
@@ -137,10 +83,7 @@ def quantize_model(
     variant = _variant(request)
     text = None
     if make_methods(variant).needs_calibration:
-        if request.calibration is None:
-            raise UsageError(f"{request.method} needs calibration text: give --calibration D")
-        documents = load_documents(request.calibration, split="train", seed=request.seed)
-        text = CalibrationText(documents, request.samples, request.length, request.seed)
+        text = calibration_text(request.calibration, request.samples, request.length, request.seed)
     if out.exists():
         raise OutputExistsError(f"{out}: exists already; choose another --out or remove it")
     source = source_of(request.model)
@@ -179,8 +122,11 @@ def quantize_stage(
         return done
     with runs.making(out, key, resume=resume) as folder:
         network, tokenizer, _ = load(source.folder)
-        windows = None if text is None else text.windows(network, tokenizer)
-        digest = _make(network, tokenizer, methods, windows, folder, progress)
+        windows = None if text is None else text.windows(network, tokenizer, progress)
+        record = None if text is None or windows is None else text.record(windows)
+        dtype = None if variant.dtype is None else getattr(torch, variant.dtype)
+        job = _Job(methods, windows, record, dtype)
+        digest = _make(network, tokenizer, job, folder, progress)
         if verify:
             verify_saves({folder: digest})
     return runs.open_run(out)
@@ -190,23 +136,24 @@ def _key(source: Source, variant: VariantSection, text: CalibrationText | None) 
     settings = variant.model_dump(mode="json", exclude={"name"})
     parents = {"model": source.digest}
     if text is not None:
-        settings["calibration"] = {
-            "samples": text.samples,
-            "length": text.length,
-            "seed": text.seed,
-        }
-        parents["calibration"] = text.documents.sha256
+        settings["calibration"] = text.key
+        parents |= text.parents
     return RunKey("quantize", VERSION, settings, parents)
 
 
-def _make(
-    network: Any,
-    tokenizer: Any,
-    methods: Methods,
-    windows: Tensor | None,
-    folder: Path,
-    progress: Progress,
-) -> str:
+@dataclass(frozen=True)
+class _Job:
+    """What is done to a model."""
+
+    methods: Methods
+    windows: Tensor | None
+    calibration: dict[str, Any] | None
+    """What the summary says of the windows."""
+    dtype: torch.dtype | None
+    """Of what is not quantized."""
+
+
+def _make(network: Any, tokenizer: Any, job: _Job, folder: Path, progress: Progress) -> str:
     """Quantize, save and describe into a staging folder; returns the digest of the logits."""
     started = time.perf_counter()
     progress.stage(f"quantize {folder.name.strip('.').removesuffix('.partial')}")
@@ -217,14 +164,19 @@ def _make(
         progress.advance(1, site=result.site.name, error=error)
 
     results = quantize_in_place(
-        network, methods, windows, scratch=folder / "scratch", report=report
+        network,
+        job.methods,
+        job.windows,
+        scratch=folder / "scratch",
+        report=report,
+        dtype=job.dtype,
     )
     write_model(network, tokenizer, folder)
     digest = logits_digest(network)
     ledger = inspect(network, folder)
     write_json(folder / "ledger.json", ledger.record())
     write_lines(folder / "layers.jsonl", [_layer(result) for result in results])
-    summary = _summary(methods, results, ledger, plain)
+    summary = _summary(job, results, ledger, plain)
     write_json(folder / "summary.json", summary | {"logits_sha256": digest})
     timings = {
         "seconds": time.perf_counter() - started,
@@ -245,18 +197,18 @@ def _layer(result: SiteResult) -> dict[str, Any]:
     }
 
 
-def _summary(
-    methods: Methods, results: list[SiteResult], ledger: Ledger, plain: Ledger
-) -> dict[str, Any]:
+def _summary(job: _Job, results: list[SiteResult], ledger: Ledger, plain: Ledger) -> dict[str, Any]:
     done = {result.site.name for result in results}
     return {
-        "method": plugin_name(methods.linear),
+        "method": "rules" if job.methods.linear is None else plugin_name(job.methods.linear),
+        "methods": dict(Counter(result.method for result in results)),
         "bits_per_weight": ledger.bits_per_weight,
         "bytes_on_disk": ledger.bytes_on_disk,
         "bytes_resident": ledger.bytes_resident,
         "bytes_resident_before": plain.bytes_resident,
         "sites_quantized": len(done),
         "sites_skipped": [site.name for site in plain.sites if site.name not in done],
+        "calibration": job.calibration,
     }
 
 
@@ -267,12 +219,18 @@ def _variant(request: QuantizeRequest) -> VariantSection:
         return VariantSection(
             name="model",
             method=request.method,
+            rules=request.rules,
             embedding_bits=request.embedding_bits,
+            embedding_method=request.embedding_method,
             head_bits=request.head_bits,
+            head_method=request.head_method,
+            dtype=request.dtype,
             settings={key: v for key, v in request.settings.items() if key not in known},
             **known,
         )
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
+        if first["type"] == "recipe_rule":
+            raise UsageError(f"{first['ctx']['field']} {first['msg']}") from error
         name = ".".join(str(part) for part in first["loc"][:1])
         raise UsageError(f"{name}: {first['msg']}; {first['input']!r} came") from error
