@@ -25,7 +25,7 @@ from quantale.quant.ledger import inspect
 from quantale.quant.save import write_model
 from quantale.quant.sites import LINEAR_ROLES
 from quantale.quant.whole import Methods, quantize_model
-from quantale.stages.quantize import make_method
+from quantale.stages.variants import make_method
 
 
 def main() -> None:

@@ -17,7 +17,8 @@ from quantale.core.records import read_json, write_json
 from quantale.data.load import load_documents
 from quantale.evaluation.language import LanguageSettings
 from quantale.models.load import load
-from quantale.stages.quantize import CalibrationText, source_of
+from quantale.stages.calibration import CalibrationText
+from quantale.stages.quantize import source_of
 
 
 def main() -> None:
@@ -45,7 +46,7 @@ def _check_same(out: Path, model: Path, calibration: CalibrationText) -> None:
     """Stop when OUT holds variants of another model or of other calibration data."""
     found = {
         "model": source_of(str(model)).digest,
-        "calibration": calibration.documents.sha256,
+        **calibration.parents,
         "samples": calibration.samples,
         "length": calibration.length,
     }

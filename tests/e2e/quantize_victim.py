@@ -28,8 +28,8 @@ from quantale.quant import sequential
 from quantale.quant.apply import Method, SiteResult, quantize_site
 from quantale.quant.calibration import LayerStats
 from quantale.quant.sites import LINEAR_ROLES, Site
+from quantale.stages.calibration import CalibrationText
 from quantale.stages.quantize import quantize_stage, source_of
-from quantale.stages.quantized import CalibrationText
 
 BLOCKS, CONTEXT, WIDTH, VOCABULARY = 5, 64, 96, 400
 SAMPLES = 16

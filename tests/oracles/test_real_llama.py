@@ -18,7 +18,7 @@ from quantale.models.load import load
 from quantale.quant.proof import logits_digest
 from quantale.quant.save import verify_saves, write_model
 from quantale.quant.whole import Methods, quantize_model
-from quantale.stages.quantize import make_method
+from quantale.stages.variants import make_method
 
 pytestmark = needs_shared
 

@@ -19,7 +19,7 @@ from quantale.quant.methods.rtn import Rtn
 from quantale.quant.proof import logits_digest
 from quantale.quant.save import verify_saves, write_model
 from quantale.quant.whole import Methods, quantize_model
-from quantale.stages.quantize import make_method
+from quantale.stages.variants import make_method
 
 NAME = "clipped"
 

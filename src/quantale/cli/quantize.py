@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer import Option
@@ -10,13 +10,22 @@ from typer import Option
 from quantale.cli.arguments import check_method, check_models, folder_name
 from quantale.cli.options import Debug, Json, Out, Resume, Seed, Sets
 from quantale.cli.terminal import Terminal, pairs
+from quantale.core.choices import Dtype
 from quantale.core.errors import UsageError
 from quantale.stages.requests import QuantizeRequest
+
+if TYPE_CHECKING:
+    from quantale.core.recipe import RuleSection
 
 _PRESET = re.compile(r"w(?P<bits>[0-9]+)(g(?P<group>[0-9]+))?")
 
 Preset = Annotated[str | None, Option("--preset", help="w4g64: 4 bits, groups of 64; w8: rows.")]
-Bits = Annotated[int | None, Option("--bits", min=2, max=8, help="Bits of a weight.")]
+Method = Annotated[str | None, Option("--method", help="How the weights of the blocks are chosen.")]
+Rules = Annotated[
+    Path | None,
+    Option("--rules", metavar="FILE", help="YAML list of rules that come before the method."),
+]
+Bits = Annotated[int | None, Option("--bits", min=1, max=8, help="Bits of a weight.")]
 GroupSize = Annotated[
     str | None, Option("--group-size", help="Weights that share a scale: a number, row or tensor.")
 ]
@@ -25,21 +34,32 @@ DescAct = Annotated[
     bool | None, Option("--desc-act", help="Most active columns first (act_order).")
 ]
 Calibration = Annotated[
-    str | None, Option("--calibration", metavar="D", help="Text that calibrates.")
+    str | None,
+    Option("--calibration", metavar="D", help="Text that calibrates [default: the model's own]."),
 ]
 Samples = Annotated[int, Option("--nsamples", min=1, help="Windows of that text.")]
 Length = Annotated[
     int | None, Option("--seqlen", min=2, help="Tokens a window [default: the model's context].")
 ]
 EmbeddingBits = Annotated[
-    int | None, Option("--embedding-bits", min=2, max=8, help="Pack the embedding too.")
+    int | None, Option("--embedding-bits", min=1, max=8, help="Pack the embedding too.")
 ]
-HeadBits = Annotated[int | None, Option("--head-bits", min=2, max=8, help="Pack the head too.")]
+EmbeddingMethod = Annotated[
+    str | None, Option("--embedding-method", help="How the embedding is packed [default: rtn].")
+]
+HeadBits = Annotated[int | None, Option("--head-bits", min=1, max=8, help="Pack the head too.")]
+HeadMethod = Annotated[
+    str | None, Option("--head-method", help="How the head is packed [default: rtn].")
+]
+DtypeOption = Annotated[
+    Dtype | None, Option("--dtype", help="Of what is not packed [default: as it is loaded].")
+]
 
 
 def quantize(
     model: Annotated[str, typer.Argument(help="Model directory or Hub name.")],
-    method: Annotated[str, typer.Option("--method", help="How the weights are chosen.")],
+    method: Method = None,
+    rules: Rules = None,
     preset: Preset = None,
     bits: Bits = None,
     group_size: GroupSize = None,
@@ -49,7 +69,10 @@ def quantize(
     samples: Samples = 64,
     length: Length = None,
     embedding_bits: EmbeddingBits = None,
+    embedding_method: EmbeddingMethod = None,
     head_bits: HeadBits = None,
+    head_method: HeadMethod = None,
+    dtype: DtypeOption = None,
     sets: Sets = [],  # noqa: B006  typer's way to say "none given"
     out: Out = None,
     resume: Resume = False,
@@ -58,7 +81,7 @@ def quantize(
     debug: Debug = False,
 ) -> None:
     """Quantize MODEL and save it, really packed, as a model directory."""
-    check_method(method)
+    check_choices(method, embedding_method, head_method, rules)
     given = {
         "bits": bits,
         "group_size": parse_group_size(group_size),
@@ -68,15 +91,20 @@ def quantize(
     settings = merge_settings(parse_preset(preset), given, sets)
     check_models([model])
     terminal = Terminal(as_json, debug)
-    folder = out or Path("runs") / folder_name(model, method, *_marks(settings))
+    folder = out or Path("runs") / folder_name(model, *_marks(rules, method, settings))
+    read = read_rules(rules)
     from quantale.stages.quantize import quantize_model
 
     request = QuantizeRequest(
         model,
         method,
         settings,
+        rules=read,
         embedding_bits=embedding_bits,
+        embedding_method=embedding_method,
         head_bits=head_bits,
+        head_method=head_method,
+        dtype=dtype,
         calibration=calibration,
         samples=samples,
         length=length,
@@ -85,6 +113,24 @@ def quantize(
     with terminal.progress() as progress:
         result = quantize_model(request, folder, resume=resume, progress=progress)
     terminal.result(result, pairs(result))
+
+
+def check_choices(
+    method: str | None, embedding: str | None, head: str | None, rules: Path | None
+) -> None:
+    """Raise UsageError for methods that do not exist, or when nothing says what to do."""
+    for name in (method, embedding, head):
+        if name is not None:
+            check_method(name)
+    if method is None and rules is None:
+        raise UsageError("nothing says how to quantize: give --method, --rules or both")
+
+
+def read_rules(path: Path | None) -> "tuple[RuleSection, ...]":
+    """Return the rules of a file, none without one; raises UsageError with file and line."""
+    from quantale.core.recipe_file import load_rules
+
+    return () if path is None else load_rules(path)
 
 
 def parse_preset(preset: str | None) -> dict[str, Any]:
@@ -121,8 +167,8 @@ def merge_settings(
     return settings
 
 
-def _marks(settings: dict[str, Any]) -> list[str]:
+def _marks(rules: Path | None, method: str | None, settings: dict[str, Any]) -> list[str]:
     bits, group = settings.get("bits"), settings.get("group_size")
     width = f"w{bits}" if bits is not None else ""
     grouping = f"g{group}" if isinstance(group, int) else str(group or "")
-    return [width + grouping] if width or grouping else []
+    return [word for word in (rules.stem if rules else "", method, width + grouping) if word]

@@ -11,9 +11,12 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from quantale.core.choices import Dtype, Role
+
 Scalar = bool | int | float | str | None
 Count = Annotated[int, Field(ge=1)]
-Bits = Annotated[int, Field(ge=2, le=8)]
+Bits = Annotated[int, Field(ge=1, le=8)]
+GroupSize = Annotated[int, Field(ge=2)] | Literal["row", "tensor"]
 Rate = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -145,29 +148,91 @@ class CalibrationSection(Section):
     """Windows."""
     length: Annotated[int, Field(ge=2)] | None = None
     """Tokens a window; None: the model's context."""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Which windows are drawn."""
+    generated: bool = False
+    """Whether the model writes the windows itself, instead of any data."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if self.generated and self.data is not None:
+            raise broken_rule("generated", "calibration has data already: drop one of the two")
+        return self
 
 
-class VariantSection(Section):
+class MethodSection(Section):
+    """A method with its settings; what is None is left to the method."""
+
+    bits: Bits | None = None
+    """Bits of a weight."""
+    group_size: GroupSize | None = None
+    """Weights that share a scale."""
+    symmetric: bool | None = None
+    """Whether the grid is centred on zero and stores no zero points."""
+    settings: Mapping[str, Scalar] = {}
+    """The method's own settings, such as act_order."""
+
+    def given(self) -> dict[str, Scalar]:
+        """Return the settings that were given."""
+        named = {name: getattr(self, name) for name in ("bits", "group_size", "symmetric")}
+        return {**{k: v for k, v in named.items() if v is not None}, **self.settings}
+
+
+class RuleSection(MethodSection):
+    """Which sites get which method; what is None does not restrict the rule."""
+
+    match: Text | None = None
+    """Pattern of site names, such as transformer.h.[0-2].**"""
+    role: Role | tuple[Role, ...] | None = None
+    """One role or a list of them."""
+    min_size: Count | None = None
+    """Sites of at least this many weights."""
+    max_size: Count | None = None
+    """Sites of at most this many weights."""
+    method: Text | None
+    """Plug-in name of the method; null or "none" leaves the sites in full precision."""
+
+    @property
+    def plugin(self) -> str | None:
+        """The method's name, None for full precision."""
+        return None if self.method == "none" else self.method
+
+    @model_validator(mode="after")
+    def _settings_need_a_method(self) -> Self:
+        if self.plugin is None and self.given():
+            reason = f"full precision has no setting {next(iter(self.given()))!r}"
+            raise broken_rule("method", reason)
+        return self
+
+
+class VariantSection(MethodSection):
     """One quantized model."""
 
     name: Text
     """Folder name and label in the report."""
-    method: Text
-    """Plug-in name of the method."""
-    bits: Bits | None = None
-    """Bits of a weight; None: the method's own."""
-    group_size: Annotated[int, Field(ge=2)] | Literal["row", "tensor"] = "row"
-    """Weights that share a scale."""
-    symmetric: bool = False
-    """Whether the grid is centred on zero and stores no zero points."""
+    method: Text | None = None
+    """Plug-in name of the method of the blocks' linear layers, where no rule came first."""
+    rules: tuple[RuleSection, ...] = ()
+    """What other sites get, or these; the first rule that fits a site decides."""
     embedding_bits: Bits | None = None
-    """Bits of the token embedding; None: not quantized."""
+    """Bits of the token embedding; None, without `embedding_method`: not quantized."""
+    embedding_method: Text | None = None
+    """Plug-in name of the embedding's method; None: rtn."""
     head_bits: Bits | None = None
-    """Bits of an untied head; None: not quantized."""
-    settings: Mapping[str, Scalar] = {}
-    """The method's own settings, such as act_order."""
+    """Bits of an untied head; None, without `head_method`: not quantized."""
+    head_method: Text | None = None
+    """Plug-in name of the head's method; None: rtn."""
+    dtype: Dtype | None = None
+    """Of everything that is not quantized; None: as the model is loaded, float32."""
+
+    @model_validator(mode="after")
+    def _something_is_quantized(self) -> Self:
+        if self.method is None and not self.rules:
+            raise broken_rule("method", "is missing, and there are no rules in its place")
+        if self.method is None and self.given():
+            reason = f"{next(iter(self.given()))!r} needs a method; a rule has settings of its own"
+            raise broken_rule("method", reason)
+        return self
 
     @model_validator(mode="after")
     def _name_is_a_folder_name(self) -> Self:

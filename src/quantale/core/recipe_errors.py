@@ -11,8 +11,15 @@ from quantale.core.recipe import Recipe
 from quantale.core.recipe_yaml import KeyPath, show
 
 
-def explain(error: ValidationError, data: Any, places: Mapping[KeyPath, str]) -> str:
+def explain(
+    error: ValidationError,
+    data: Any,
+    places: Mapping[KeyPath, str],
+    root: type[BaseModel] = Recipe,
+) -> str:
     """Return one line about the first fault; `places` says where each path was written.
+
+    root: the schema of `data`.
 
     An unknown key comes before others: a misspelt one is missing too, and its spelling helps.
     """
@@ -21,13 +28,13 @@ def explain(error: ValidationError, data: Any, places: Mapping[KeyPath, str]) ->
     )
     path = _path(details[0], data)
     same = [detail for detail in details if _path(detail, data) == path]
-    parts = (_place(path, places), show(path), _reason(same, path))
+    parts = (_place(path, places), show(path), _reason(same, path, root))
     return ": ".join(part for part in parts if part)
 
 
-def section_fields(path: KeyPath) -> tuple[str, ...]:
+def section_fields(path: KeyPath, root: type[BaseModel] = Recipe) -> tuple[str, ...]:
     """Return the keys of the section at `path` in the schema; none where there is no section."""
-    section = _section(path)
+    section = _section(path, root)
     return tuple(section.model_fields) if section else ()
 
 
@@ -62,11 +69,11 @@ def _place(path: KeyPath, places: Mapping[KeyPath, str]) -> str:
     return "recipe"
 
 
-def _reason(details: Sequence[ErrorDetails], path: KeyPath) -> str:
+def _reason(details: Sequence[ErrorDetails], path: KeyPath, root: type[BaseModel]) -> str:
     first = details[0]
     match first["type"]:
         case "extra_forbidden":
-            return f"unknown key{_nearest_key(path)}"
+            return f"unknown key{_nearest_key(path, root)}"
         case "missing":
             return "is missing"
         case "recipe_rule":
@@ -81,8 +88,8 @@ def _wish(detail: ErrorDetails) -> str:
     return message[:1].lower() + message[1:]
 
 
-def _nearest_key(path: KeyPath) -> str:
-    fields = section_fields(path[:-1])
+def _nearest_key(path: KeyPath, root: type[BaseModel]) -> str:
+    fields = section_fields(path[:-1], root)
     return nearest(str(path[-1]), fields) or f"; there are {', '.join(fields)}"
 
 
@@ -99,8 +106,8 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _section(path: KeyPath) -> type[BaseModel] | None:
-    section: type[BaseModel] | None = Recipe
+def _section(path: KeyPath, root: type[BaseModel]) -> type[BaseModel] | None:
+    section: type[BaseModel] | None = root
     for part in path:
         if isinstance(part, int):
             continue

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from quantale.core import recipe_yaml
 from quantale.core.errors import UsageError, nearest
-from quantale.core.recipe import Recipe
+from quantale.core.recipe import Recipe, RuleSection, Section
 from quantale.core.recipe_errors import explain, section_fields
 from quantale.core.recipe_yaml import KeyPath
 from quantale.core.registry import METHODS, PROTOCOLS
@@ -88,6 +88,26 @@ def resolve(draft: Draft, sets: Sequence[str], source: str) -> ResolvedRecipe:
     return ResolvedRecipe(recipe, dict(_origins(recipe, draft.places)), source)
 
 
+def load_rules(path: Path) -> tuple[RuleSection, ...]:
+    """Read a YAML file that is a list of rules; raises UsageError with file and line."""
+    text, label = _read_file(path, "rules")
+    data, found = recipe_yaml.parse(text, lambda line: f"{label}:{line}")
+    if not isinstance(data, list) or not data:
+        raise UsageError(f"{label}:1: should be a list of rules, each a mapping")
+    whole = {"rules": data}
+    places: dict[KeyPath, str] = {("rules", *key): place for key, place in found.items()}
+    try:
+        read = _RulesFile.model_validate_json(json.dumps(whole))
+    except ValidationError as error:
+        raise UsageError(explain(error, whole, places, _RulesFile)) from error
+    check_rules(read.rules, ("rules",), places)
+    return read.rules
+
+
+class _RulesFile(Section):
+    rules: tuple[RuleSection, ...]
+
+
 def dump(recipe: Recipe) -> str:
     """Return a recipe as YAML, defaults included; loading it gives an equal recipe."""
     return recipe_yaml.dump(recipe.model_dump(mode="json"))
@@ -107,12 +127,16 @@ def _read(name_or_path: str) -> tuple[str, str]:
     looks_like_path = path.suffix in {".yaml", ".yml"} or "/" in name_or_path
     if not looks_like_path and (name_or_path in recipe_names() or not path.is_file()):
         return recipe_text(name_or_path), f"{name_or_path}.yaml"
+    return _read_file(path, "recipe")
+
+
+def _read_file(path: Path, kind: str) -> tuple[str, str]:
     try:
-        return path.read_text(encoding="utf-8"), name_or_path
+        return path.read_text(encoding="utf-8"), str(path)
     except FileNotFoundError as error:
-        raise UsageError(f"no recipe file {name_or_path}") from error
+        raise UsageError(f"no {kind} file {path}") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read recipe {name_or_path}: {error}") from error
+        raise UsageError(f"cannot read {kind} {path}: {error}") from error
 
 
 def _assign(draft: Draft, assignment: str) -> None:
@@ -173,18 +197,32 @@ def _items(value: Any) -> list[tuple[str | int, Any]]:
 
 
 def _check_names(recipe: Recipe, places: Places) -> None:
-    methods = METHODS.names()
     for index, variant in enumerate(recipe.variants):
-        _check_name(variant.method, methods, ("variants", index, "method"), places)
+        path: KeyPath = ("variants", index)
+        for key in ("method", "embedding_method", "head_method"):
+            _check_method(getattr(variant, key), (*path, key), places)
+        check_rules(variant.rules, (*path, "rules"), places)
     protocol = recipe.evaluate.protocol.partition(":")[0]
     _check_name(protocol, PROTOCOLS.names(), ("evaluate", "protocol"), places)
+
+
+def check_rules(rules: Sequence[RuleSection], path: KeyPath, places: Places) -> None:
+    """Raise UsageError for a rule at `path` whose method does not exist."""
+    for index, rule in enumerate(rules):
+        _check_method(rule.plugin, (*path, index, "method"), places)
+
+
+def _check_method(name: str | None, path: KeyPath, places: Places) -> None:
+    if name is not None:
+        _check_name(name, METHODS.names(), path, places)
 
 
 def _check_name(name: str, names: tuple[str, ...], path: KeyPath, places: Places) -> None:
     if name not in names:
         hint = nearest(name, names) or f"; there are {', '.join(names)}"
+        kind = str(path[-1]).rpartition("_")[2]
         where = f"{places[path]}: {recipe_yaml.show(path)}"
-        raise UsageError(f"{where}: no {path[-1]} named {name!r}{hint}")
+        raise UsageError(f"{where}: no {kind} named {name!r}{hint}")
 
 
 def _origins(recipe: Recipe, places: Places) -> Iterator[tuple[str, str]]:

@@ -55,11 +55,12 @@ class LoadedModel(NamedTuple):
 def load(
     path_or_name: str | Path,
     *,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | None = torch.float32,
     device: str = "cpu",
 ) -> LoadedModel:
     """Load a local folder or a Hub name.
 
+    dtype: of what is not packed; None for the one it was saved in.
     Raises ModelFileError for files that are refused or do not fit together, HubError when the Hub
     does not deliver and EnvironmentLackingError for a device that is not there.
     """
@@ -129,11 +130,11 @@ def check_finite(model: nn.Module, source: Path) -> None:
             raise ModelFileError(f"{source}: weight {name!r} is not finite; the file is damaged")
 
 
-def _load_model(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
+def _load_model(kind: Any, folder: Path, dtype: torch.dtype | None) -> Any:
     try:
         model, info = kind.from_pretrained(
             folder,
-            dtype=dtype,
+            dtype=dtype or "auto",
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,

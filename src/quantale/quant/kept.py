@@ -35,16 +35,19 @@ def keep(
             save_file(whole, staged / TENSORS, metadata={"format": "pt"})
         if proof:
             save_file(dict(proof), staged / _PROOF)
-        write_json(staged / _RESULTS, {r.site.name: _record(r) for r in results})
+        write_json(staged / _RESULTS, [_record(result) for result in results])
 
 
 def restore(folder: Path, sites: list[Site], shelf: Shelf) -> list[SiteResult]:
-    """Return what became of the sites of a finished piece; raises ModelFileError for a broken seal.
+    """Return what became of those sites that a finished piece holds, in the order of the work.
 
     Packed tensors are those that the shelf has for them.
     """
-    records = read_json(folder / _RESULTS)
-    return [_result(folder, site, records[site.name], shelf) for site in sites]
+    known = {site.name: site for site in sites}
+    return [
+        _result(folder, known[record["site"]], record, shelf)
+        for record in read_json(folder / _RESULTS)
+    ]
 
 
 def proof_of(folder: Path) -> dict[str, Tensor]:
@@ -61,6 +64,7 @@ def packed_names(result: SiteResult) -> dict[str, Tensor]:
 
 def _record(result: SiteResult) -> dict[str, Any]:
     return {
+        "site": result.site.name,
         "method": result.method,
         "weight_error": result.weight_error,
         "output_error": result.output_error,

@@ -7,7 +7,7 @@ weights from files and forgets them again.
 """
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -55,6 +55,13 @@ class Pieces:
     """The transformer blocks in order."""
     head: Piece
     """What follows the body of the model: the head, or nothing."""
+
+    def later(self, names: Collection[str]) -> "Pieces":
+        """Return the pieces with some modules stored with the head instead of the front."""
+        front = replace(self.front, outside=(*self.front.outside, *names))
+        return replace(
+            self, front=front, head=replace(self.head, inside=(*self.head.inside, *names))
+        )
 
     @property
     def stored(self) -> tuple[Piece, ...]:

@@ -74,6 +74,26 @@ class Relay:
             raise UsageError("the model ran without calling its first block")
         return seen[0]
 
+    def early(self, module: nn.Module, tokens: Tensor) -> Tensor | None:
+        """Return the input of a module in front of the first block; None when it comes later.
+
+        The front must be in memory.
+        """
+        seen: list[Tensor] = []
+
+        def keep(*args: Any, **kwargs: Any) -> Any:
+            del kwargs
+            seen.append(args[0])
+            raise Stop
+
+        def stop(*args: Any, **kwargs: Any) -> Any:
+            del args, kwargs
+            raise Stop
+
+        with bridged({module: keep, self._blocks[0]: stop}):
+            self._forward(tokens)
+        return seen[0] if seen else None
+
     def record(self, tokens: Tensor) -> None:
         """Learn how the model calls its blocks for tokens of this shape (n, length).
 

@@ -127,18 +127,43 @@ class _Walk:
 
     def front(self) -> list[SiteResult]:
         """Quantize embeddings and what else is not in a block, and look up the first inputs."""
-        piece, pieces = self.pieces.front, self.pieces
-        done = self._restored(piece)
+        done = self._restored(self.pieces.front)
         if done is not None:
-            self._shelf.fetch(pieces.outer)
+            self._postpone({result.site.name for result in done})
+            self._shelf.fetch(self.pieces.outer)
             return done
-        self._shelf.fetch(piece)
-        sites = self._task.sites_of(piece)
+        self._shelf.fetch(self.pieces.front)
+        calibrated = self._calibrates(self.pieces.front)
+        sites = [s for s in self._task.sites_of(self.pieces.front) if s not in calibrated]
         results = [self._quantize(site, None) for site in sites]
+        for site in calibrated:
+            stats = self._early_stats(site)
+            results += [] if stats is None else [self._quantize(site, stats)]
+        self._postpone({result.site.name for result in results})
         if self._runs:
             self._write_first()
-        self._shelf.release(pieces.embedding)
-        return self._finished(piece, results, release=False)
+        self._shelf.release(self.pieces.embedding)
+        return self._finished(self.pieces.front, results, release=False)
+
+    def _calibrates(self, piece: Piece) -> list[Site]:
+        sites = self._task.sites_of(piece)
+        return [site for site in sites if self._task.methods[site.name].needs_calibration]
+
+    def _postpone(self, done: set[str]) -> None:
+        """Let calibrated sites that come behind the blocks be done and stored with the head."""
+        late = [s.name for s in self._calibrates(self.pieces.front) if s.name not in done]
+        self.pieces = self.pieces.later(late)
+
+    def _early_stats(self, site: Site) -> LayerStats | None:
+        """Sum up the inputs of a module before the blocks; None when it comes behind them."""
+        stats, module = LayerStats(site.shape[1]), self._model.get_submodule(site.name)
+        for tokens in self._needed().batches():
+            seen = self._relay.early(module, tokens)
+            if seen is None:
+                return None
+            stats.add(seen)
+        check_stats(site.name, stats)
+        return stats
 
     def block(self, index: int) -> list[SiteResult]:
         """Quantize one block and write the hidden states behind it."""

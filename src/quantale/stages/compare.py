@@ -116,14 +116,14 @@ class _Rows:
 
     def _row(self, name: str, base: str) -> VariantRow:
         folder = self._folders[name]
-        ledger = inspect(load(folder).model, folder)
+        ledger = inspect(load(folder, dtype=None).model, folder)
         variant = next((v for v in self._recipe.variants if v.name == name), None)
         speed = self._numbers.get((name, "decode_ms_per_token"))
         peak = self._numbers.get((name, "peak_rss_bytes"))
         pair = self._pair("pairs", name)
         return VariantRow(
             name=name,
-            method="none" if variant is None else variant.method,
+            method="none" if variant is None else variant.method or "rules",
             bytes_on_disk=ledger.bytes_on_disk or 0,
             bits=None if variant is None else variant.bits,
             group_size=None if variant is None else variant.group_size,

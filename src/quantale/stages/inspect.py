@@ -13,5 +13,5 @@ def inspect_model(model: str) -> dict[str, Any]:
 
 def ledger_of(model: str) -> Ledger:
     """Return the ledger of a model directory or Hub name."""
-    loaded = load(model)
+    loaded = load(model, dtype=None)  # resident as it would be in its own dtype
     return inspect(loaded.model, loaded.path)

@@ -22,18 +22,14 @@ from quantale.data.load import load_documents
 from quantale.evaluation.language import LanguageSettings
 from quantale.quant.save import PROOF_DTYPE, verify_saves
 from quantale.stages.bench import bench_stage
+from quantale.stages.calibration import CalibrationText
 from quantale.stages.compare import compare_stage
 from quantale.stages.corpus import Corpus, first_documents, open_corpus
 from quantale.stages.evaluate import Plan, evaluate_stage
 from quantale.stages.plan import predict
-from quantale.stages.quantize import (
-    Source,
-    make_methods,
-    quantize_stage,
-    source_of,
-)
-from quantale.stages.quantized import CalibrationText
+from quantale.stages.quantize import Source, quantize_stage, source_of
 from quantale.stages.train import set_threads, train_stage
+from quantale.stages.variants import make_methods
 
 BASE = "fp32"
 STAGES = ("train", "quantize", "verify", "evaluate", "bench", "compare")
@@ -154,7 +150,7 @@ class _Job:
     def quantize(self) -> None:
         """Make every variant."""
         section = self.recipe.calibration
-        documents = self.corpus.train
+        documents = None if section.generated else self.corpus.train
         if section.data is not None:
             documents = load_documents(section.data, split="train", seed=self.recipe.seed)
         text = CalibrationText(documents, section.samples, section.length, section.seed)

@@ -1,12 +1,13 @@
 """Make one quantized model directory in a staging folder, a piece of the model at a time.
 
-What stays in full precision keeps the dtype of its checkpoint. The proof is computed on the way:
-fixed tokens are carried through every packed block in float32.
+What stays in full precision keeps the dtype of its checkpoint, unless another is asked for. The
+proof is computed on the way: fixed tokens are carried through every packed block in float32.
 """
 
 import resource
 import shutil
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from quantale.core.errors import DataError, EnvironmentLackingError, UsageError
+from quantale.core.errors import EnvironmentLackingError
 from quantale.core.progress import Progress
 from quantale.core.records import write_json, write_lines
-from quantale.data.documents import Documents
-from quantale.data.windows import calibration_windows, encode_enough
 from quantale.models.load import load
 from quantale.models.skeleton import OpenedModel, open_model, retype
 from quantale.quant.apply import Report, SiteResult
+from quantale.quant.cast import cast_rest
 from quantale.quant.ledger import Ledger, inspect
 from quantale.quant.proof import logits_digest, proof_tokens
 from quantale.quant.resident import Resident
@@ -30,31 +30,18 @@ from quantale.quant.sequential import Calibration, batch_of
 from quantale.quant.stored import plugin_name
 from quantale.quant.streamed import Streamed, fits
 from quantale.quant.whole import Methods, quantize_from
+from quantale.stages.calibration import CalibrationText
 
 
 @dataclass(frozen=True)
-class CalibrationText:
-    """What calibrating methods read."""
+class Job:
+    """What is done to a model."""
 
-    documents: Documents
-    samples: int
-    """Windows."""
-    length: int | None
-    """Tokens a window; None for the model's context."""
-    seed: int
-    """Which windows are drawn."""
-
-    def windows(self, network: Any, tokenizer: Any) -> Tensor:
-        """Return token ids (samples, length); raises DataError or UsageError."""
-        if tokenizer is None:
-            raise DataError("the model has no tokenizer; calibration text cannot be read")
-        context = int(network.config.max_position_embeddings)
-        if self.length is not None and self.length > context:
-            raise UsageError(f"windows of {self.length} tokens exceed the context of {context}")
-        length = self.length or context
-        enough = 2 * self.samples * length  # so that a window is still a draw
-        stream = encode_enough(tokenizer, self.documents.texts, enough, self.seed)
-        return calibration_windows(stream, self.samples, length, self.seed)
+    methods: Methods
+    text: CalibrationText | None = None
+    """For methods that calibrate."""
+    dtype: torch.dtype | None = None
+    """Of what stays in full precision; None: the checkpoint's own."""
 
 
 @dataclass(frozen=True)
@@ -68,32 +55,41 @@ class _Made:
     digest: str
 
 
-def make_model(
-    source: Path, methods: Methods, text: CalibrationText | None, folder: Path, progress: Progress
-) -> str:
+def make_model(source: Path, job: Job, folder: Path, progress: Progress) -> str:
     """Quantize, save and describe into a staging folder; returns the digest of the logits."""
     started = time.perf_counter()
     opened = open_model(source)
-    windows = None if text is None else text.windows(opened.model, opened.tokenizer)
-    calibration = None if windows is None else Calibration(windows, batch_of(windows.shape[1]))
+    if job.dtype is not None:
+        opened = opened._replace(dtype=job.dtype)
     progress.stage(f"quantize {folder.name.strip('.').removesuffix('.partial')}")
 
     def report(result: SiteResult) -> None:
         error = result.weight_error if result.output_error is None else result.output_error
         progress.advance(1, site=result.site.name, error=error)
 
+    windows = None if job.text is None else _windows(job.text, source, opened, progress)
+    calibration = None if windows is None else Calibration(windows, batch_of(windows.shape[1]))
     if fits(opened.model, opened.checkpoint):
-        made = _in_pieces(opened, methods, calibration, folder, report)
+        made = _in_pieces(opened, job.methods, calibration, folder, report)
     else:
         progress.note(f"{source}: transformers converts these weights, so they are loaded whole")
-        made = _as_a_whole(source, opened, methods, calibration, folder, report)
-    _describe(made, methods, folder)
+        made = _as_a_whole(source, opened, job.methods, calibration, folder, report)
+    record = None if job.text is None or windows is None else job.text.record(windows)
+    _describe(made, job.methods, record, folder)
     timings = {
         "seconds": time.perf_counter() - started,
         "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
     write_json(folder / "timings.json", timings)
     return made.digest
+
+
+def _windows(
+    text: CalibrationText, source: Path, opened: OpenedModel, progress: Progress
+) -> Tensor:
+    """Return the calibration windows; a model that writes them itself is loaded whole for it."""
+    model = opened.model if text.documents is not None else load(source).model
+    return text.windows(model, opened.tokenizer, progress)
 
 
 def _in_pieces(
@@ -140,20 +136,34 @@ def _as_a_whole(
     outcome = quantize_from(
         Resident(), model, methods, calibration, scratch=folder / "scratch", report=report
     )
-    retype(model, opened.dtype)
+    cast_rest(model, opened.dtype)
     write_model(model, opened.tokenizer, folder)
-    retype(model, torch.float32)
+    cast_rest(model, torch.float32)
     digest = logits_digest(model)
-    retype(model, opened.dtype)
+    cast_rest(model, opened.dtype)
     return _Made(model, plain, outcome.results, digest)
 
 
-def _describe(made: _Made, methods: Methods, folder: Path) -> None:
+def _describe(
+    made: _Made, methods: Methods, calibration: dict[str, Any] | None, folder: Path
+) -> None:
     ledger = inspect(made.network, folder)
     write_json(folder / "ledger.json", ledger.record())
     write_lines(folder / "layers.jsonl", [_layer(result) for result in made.results])
-    summary = _summary(methods, made.results, ledger, made.plain)
-    write_json(folder / "summary.json", summary | {"logits_sha256": made.digest})
+    done = {result.site.name for result in made.results}
+    summary = {
+        "method": "rules" if methods.linear is None else plugin_name(methods.linear),
+        "methods": dict(Counter(result.method for result in made.results)),
+        "bits_per_weight": ledger.bits_per_weight,
+        "bytes_on_disk": ledger.bytes_on_disk,
+        "bytes_resident": ledger.bytes_resident,
+        "bytes_resident_before": made.plain.bytes_resident,
+        "sites_quantized": len(done),
+        "sites_skipped": [site.name for site in made.plain.sites if site.name not in done],
+        "calibration": calibration,
+        "logits_sha256": made.digest,
+    }
+    write_json(folder / "summary.json", summary)
 
 
 def _layer(result: SiteResult) -> dict[str, Any]:
@@ -164,19 +174,4 @@ def _layer(result: SiteResult) -> dict[str, Any]:
         "weight_error": result.weight_error,
         "output_error": result.output_error,
         "bits_per_weight": result.packed.bits_per_weight,
-    }
-
-
-def _summary(
-    methods: Methods, results: list[SiteResult], ledger: Ledger, plain: Ledger
-) -> dict[str, Any]:
-    done = {result.site.name for result in results}
-    return {
-        "method": plugin_name(methods.linear),
-        "bits_per_weight": ledger.bits_per_weight,
-        "bytes_on_disk": ledger.bytes_on_disk,
-        "bytes_resident": ledger.bytes_resident,
-        "bytes_resident_before": plain.bytes_resident,
-        "sites_quantized": len(done),
-        "sites_skipped": [site.name for site in plain.sites if site.name not in done],
     }

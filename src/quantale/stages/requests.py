@@ -2,7 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from quantale.core.choices import Dtype
+
+if TYPE_CHECKING:
+    from quantale.core.recipe import RuleSection
 
 
 @dataclass(frozen=True)
@@ -11,22 +16,30 @@ class QuantizeRequest:
 
     model: str
     """Directory or Hub name."""
-    method: str
-    """Plug-in name."""
+    method: str | None
+    """Plug-in name for the blocks' linear layers; None where rules alone decide."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """The method's fields: bits, group_size, symmetric and its own."""
+    rules: "tuple[RuleSection, ...]" = ()
+    """Come before the method."""
     embedding_bits: int | None = None
-    """None leaves embeddings in full precision."""
+    """None, without a method, leaves embeddings in full precision."""
+    embedding_method: str | None = None
+    """Plug-in name; None: rtn."""
     head_bits: int | None = None
-    """None leaves an untied head in full precision."""
+    """None, without a method, leaves an untied head in full precision."""
+    head_method: str | None = None
+    """Plug-in name; None: rtn."""
+    dtype: Dtype | None = None
+    """Of what is not quantized: float32, float16 or bfloat16; None: as the model is loaded."""
     calibration: str | None = None
-    """What calibrates, in the grammar of `--data`."""
+    """What calibrates, in the grammar of `--data`; None: text that the model writes."""
     samples: int = 64
     """Calibration windows."""
     length: int | None = None
     """Tokens a window; None for the model's context."""
     seed: int = 0
-    """Which windows are drawn."""
+    """Which windows are drawn, or written."""
 
 
 @dataclass(frozen=True)

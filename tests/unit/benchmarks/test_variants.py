@@ -11,7 +11,7 @@ from benchmarks.variants import OURS, PEERS, Variant
 
 from quantale.core.recipe_file import parse_assignment
 from quantale.core.records import Measurement
-from quantale.stages.quantize import make_method
+from quantale.stages.variants import make_method
 
 
 def row(name: str, maker: str, nbytes: int, kl: list[float]) -> Row:

@@ -66,7 +66,7 @@ def names(folder: Path) -> list[Path]:
     ("words", "code"),
     [
         ("quantize model --method rtn --set scal=3 --bits 4 --out o", 2),
-        ("quantize model --method gptq --bits 4 --out o", 2),
+        ("quantize model --method rtn --rules none.yaml --out o", 2),
         ("quantize model --method gptq --bits 4 --calibration empty.txt --out o", 3),
         ("quantize model --method gptq --bits 4 --calibration none.txt --out o", 3),
         ("quantize model --method gptq --bits 4 --calibration story.txt --seqlen 8 --out o", 3),

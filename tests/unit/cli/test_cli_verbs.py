@@ -132,6 +132,30 @@ def test_quantize_joins_preset_options_and_sets(
     assert last_json(capsys) == {"out": "o", "bits_per_weight": 4.5}
 
 
+def test_quantize_reads_rules_and_hands_over_methods_of_both_ends(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stage = put(monkeypatch, "quantale.stages.quantize", "quantize_model", {})
+    Path("hybrid.yaml").write_text(
+        "- {match: '**.[0-2].**', method: hqq, bits: 4}\n- {role: norm, method: none}\n",
+        encoding="utf-8",
+    )
+    words = ["quantize", "gpt2", "--rules", "hybrid.yaml"]
+    ends = ["--embedding-method", "nf4", "--head-method", "gptq", "--head-bits", "1"]
+    assert main([*words, *ends, "--dtype", "float16"]) == 0
+    request, out = stage.given
+    assert out == Path("runs/gpt2-hybrid")
+    assert (request.method, request.dtype) == (None, "float16")
+    assert [(r.match, r.role, r.plugin) for r in request.rules] == [
+        ("**.[0-2].**", None, "hqq"),
+        (None, "norm", None),
+    ]
+    assert (request.embedding_method, request.embedding_bits) == ("nf4", None)
+    assert (request.head_method, request.head_bits) == ("gptq", 1)
+    assert main([*words, "--method", "nf4", "--preset", "w4g64"]) == 0
+    assert stage.given[1] == Path("runs/gpt2-hybrid-nf4-w4g64")
+
+
 def test_quantize_leaves_unasked_settings_to_the_method(monkeypatch: pytest.MonkeyPatch) -> None:
     stage = put(monkeypatch, "quantale.stages.quantize", "quantize_model", {})
     assert main(["quantize", "gpt2", "--method", "rtn", "--asym", "--group-size", "row"]) == 0

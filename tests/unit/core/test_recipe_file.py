@@ -10,6 +10,7 @@ from quantale.core.errors import UsageError
 from quantale.core.recipe_file import (
     dump,
     load_recipe,
+    load_rules,
     parse_assignment,
     recipe_description,
     recipe_names,
@@ -144,7 +145,7 @@ def test_a_fault_names_file_line_key_and_nearest(
         ("train.clip=[1", "--set train.clip=[1: not YAML"),
         ("train", "--set train: should be key=value"),
         ("=1", "--set =1: should be key=value"),
-        ("variants.0.bits=1", "--set variants.0.bits=1: variants[0].bits: should be greater"),
+        ("variants.0.bits=0", "--set variants.0.bits=0: variants[0].bits: should be greater"),
         ("train=null", "--set train=null: train: a nanogpt starts from random weights"),
     ],
 )
@@ -213,3 +214,96 @@ def test_assignments_keep_their_type(value: float) -> None:
     assert key == "damp"
     assert found == value
     assert type(found) is type(value)
+
+
+RULES = """\
+- match: "transformer.h.[0-2].**"
+  method: hqq
+  bits: 4
+- {role: [attention, mlp], method: nf4}
+- role: head
+  method: null
+  min_size: 100
+"""
+
+
+def test_rules_are_read_from_a_list(tmp_path: Path) -> None:
+    path = tmp_path / "rules.yaml"
+    path.write_text(RULES, encoding="utf-8")
+    early, late, head = load_rules(path)
+    assert (early.match, early.plugin, early.given()) == (
+        "transformer.h.[0-2].**",
+        "hqq",
+        {"bits": 4},
+    )
+    assert (late.role, late.plugin, late.given()) == (("attention", "mlp"), "nf4", {})
+    assert (head.role, head.plugin, head.min_size) == ("head", None, 100)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("  bits: 4", "  bit: 4", "rules.yaml:3: rules[0].bit: unknown key; did you mean 'bits'?"),
+        ("  bits: 4", "  bits: 9", "rules.yaml:3: rules[0].bits: should be less than or equal"),
+        ("method: hqq", "method: hq", "rules.yaml:2: rules[0].method: no method named 'hq'; did"),
+        ("role: head", "role: haed", "rules.yaml:5: rules[2].role: should be"),
+        ("role: head", "role: haed", "did you mean 'head'?"),
+        ("  method: null", "  bits: 4", "rules.yaml:5: rules[2].method: is missing"),
+        ("null", "none\n  bits: 4", "rules.yaml:6: rules[2].method: full precision has no"),
+        (RULES, "match: a", "rules.yaml:1: should be a list of rules"),
+        (RULES, "[]", "rules.yaml:1: should be a list of rules"),
+        (RULES, "[3]", "rules.yaml:1: rules[0]: should be"),
+        (RULES, "[", "rules.yaml:1: not YAML"),
+    ],
+)
+def test_a_fault_in_rules_has_its_line(old: str, new: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "rules.yaml"
+    path.write_text(RULES.replace(old, new), encoding="utf-8")
+    with pytest.raises(UsageError) as caught:
+        load_rules(path)
+    assert message in str(caught.value)
+
+
+def test_rules_that_are_not_there_are_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no rules file"):
+        load_rules(tmp_path / "none.yaml")
+
+
+HYBRID = """\
+  - name: hybrid
+    rules:
+      - {match: "**.h.[0-2].**", method: hqq, bits: 4}
+      - {role: head, method: rtn, bits: 8}
+    method: nf4
+    embedding_method: nf4
+    dtype: float16
+"""
+
+
+def test_a_hybrid_variant_loads_and_survives_a_dump(tiny: Path, tmp_path: Path) -> None:
+    tiny.write_text(TINY + HYBRID, encoding="utf-8")
+    resolved = load_recipe(str(tiny))
+    variant = resolved.recipe.variants[2]
+    assert [rule.plugin for rule in variant.rules] == ["hqq", "rtn"]
+    assert (variant.method, variant.embedding_method, variant.given()) == ("nf4", "nf4", {})
+    assert resolved.origins["variants.2.rules.0.bits"] == f"recipe {tiny}:18"
+    again = tmp_path / "again.yaml"
+    again.write_text(dump(resolved.recipe), encoding="utf-8")
+    assert load_recipe(str(again)).recipe == resolved.recipe
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("hqq", "hqqq", "tiny.yaml:18: variants[2].rules[0].method: no method named 'hqqq'; did"),
+        ("match:", "mach:", "tiny.yaml:18: variants[2].rules[0].mach: unknown key; did you mean"),
+        ("    embedding_method: nf4", "    embedding_method: nf5", "tiny.yaml:21: variants[2]"),
+        ("    dtype: float16", "    dtype: half", "tiny.yaml:22: variants[2].dtype: should be"),
+        ("    method: nf4\n", "    bits: 3\n", "variants[2].method: 'bits' needs a method"),
+    ],
+)
+def test_a_fault_in_a_hybrid_variant_has_its_line(
+    tiny: Path, old: str, new: str, message: str
+) -> None:
+    tiny.write_text(TINY + HYBRID.replace(old, new), encoding="utf-8")
+    assert message in fault(tiny)

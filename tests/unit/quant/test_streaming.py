@@ -14,10 +14,12 @@ from quantale.core.errors import ModelFileError, NumericalError
 from quantale.models.load import load
 from quantale.models.skeleton import open_model, retype
 from quantale.quant import shards
+from quantale.quant.calibration import LayerStats
 from quantale.quant.methods.gptq import Gptq
 from quantale.quant.methods.hqq import Hqq
 from quantale.quant.methods.rtn import Rtn
 from quantale.quant.proof import logits_digest, proof_tokens
+from quantale.quant.rules import Rule
 from quantale.quant.save import write_model, write_pieces
 from quantale.quant.sequential import Calibration, Outcome
 from quantale.quant.streamed import Streamed, fits
@@ -85,6 +87,56 @@ def test_streaming_writes_the_bytes_of_the_model_in_memory(name: str, tmp_path: 
             assert paths[0].read_bytes() == paths[1].read_bytes(), file
 
 
+@pytest.fixture(scope="module")
+def projected(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """OPT with projections that are no part of a block; the last is stored before the blocks."""
+    return saved(tiny("OPT"), tmp_path_factory.mktemp("opt") / "source")
+
+
+OUT = "model.decoder.project_out"
+PROJECTED = Methods(Gptq(4, 16), rules=(Rule(Gptq(4, 8), role="other"), Rule(Rtn(8), "**.embed*")))
+
+
+def test_projections_around_the_blocks_are_calibrated_in_the_order_of_the_model(
+    projected: Path, tmp_path: Path
+) -> None:
+    whole = in_memory(projected, tmp_path, PROJECTED)
+    expected = LayerStats(32)
+    for inputs in seen_by(whole, OUT):
+        expected.add(inputs)
+    weight = load(projected).model.get_submodule(OUT).weight
+    packed = Gptq(4, 8).quantize(weight, expected)
+    assert torch.equal(whole.get_submodule(OUT).get_buffer("weight"), packed.tensors["weight"])
+
+
+def test_projections_around_the_blocks_are_streamed_and_resumed(
+    projected: Path, tmp_path: Path
+) -> None:
+    whole = in_memory(projected, tmp_path / "whole", PROJECTED)
+    first, again = (streamed(projected, tmp_path / "streamed", PROJECTED) for _ in range(2))
+    assert first.digest == again.digest == logits_digest(whole)
+    files = [tmp_path / kind / "model.safetensors" for kind in ("whole", "streamed")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    names = [result.site.name for result in first.results]
+    assert names == [result.site.name for result in again.results]
+    assert {"model.decoder.project_in", OUT} < {
+        r.site.name for r in first.results if r.output_error
+    }
+
+
+def seen_by(model: PreTrainedModel, name: str) -> list[torch.Tensor]:
+    """Return the inputs that a module has on the calibration windows, batch by batch."""
+    seen: list[torch.Tensor] = []
+    handle = model.get_submodule(name).register_forward_pre_hook(
+        lambda module, args: seen.append(args[0].detach())
+    )
+    with torch.no_grad():
+        for batch in (windows()[:4], windows()[4:]):
+            model(batch, use_cache=False)
+    handle.remove()
+    return seen
+
+
 def test_the_rest_keeps_the_dtype_of_the_checkpoint_and_is_proven_in_float32(
     tmp_path: Path,
 ) -> None:
@@ -127,6 +179,7 @@ def test_a_run_cut_short_ends_in_the_bytes_of_a_whole_one(
 ) -> None:
     source = saved(tiny_llama(), tmp_path / "source")
     streamed(source, tmp_path / "whole", methods)
+    assert methods.linear is not None
     kind, count = type(methods.linear), 0
     original = kind.quantize
 

@@ -15,9 +15,9 @@ from quantale.quant.methods.rtn import Rtn
 from quantale.quant.proof import logits_digest
 from quantale.quant.whole import Methods
 from quantale.stages import quantized
-from quantale.stages.quantized import make_model
+from quantale.stages.quantized import Job, make_model
 
-METHODS = Methods(Rtn(4, 16), embedding=Rtn(8))
+JOB = Job(Methods(Rtn(4, 16), embedding=Rtn(8)))
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def source(tmp_path: Path) -> Path:
 
 def made(source: Path, folder: Path) -> dict[str, str]:
     folder.mkdir()
-    digest = make_model(source, METHODS, None, folder, Silent())
+    digest = make_model(source, JOB, folder, Silent())
     summary: dict[str, str] = read_json(folder / "summary.json")
     assert summary["logits_sha256"] == digest == logits_digest(load(folder).model)
     return summary
@@ -53,7 +53,7 @@ def test_a_model_that_fits_is_never_loaded_whole(
     with monkeypatch.context() as patch:
         patch.setattr(quantized, "load", None)
         (tmp_path / "out").mkdir()
-        make_model(source, METHODS, None, tmp_path / "out", Silent())
+        make_model(source, JOB, tmp_path / "out", Silent())
     ledger = read_json(tmp_path / "out" / "ledger.json")
     summary = read_json(tmp_path / "out" / "summary.json")
     model = load(tmp_path / "out", dtype=torch.bfloat16).model
