@@ -7,9 +7,13 @@ beginning-of-sequence token where the model has one; the paper begins with a ran
 done here without one. A document that ends is followed by the next, as in training text.
 """
 
+import math
+from typing import Any
+
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from quantale.core.errors import NumericalError, UsageError
 
@@ -30,8 +34,11 @@ def generate_windows(model: PreTrainedModel, samples: int, length: int, seed: in
     first = _first_tokens(model, samples, generator)
     was_training = model.training
     model.eval()
-    rows = max(1, _CACHE_BYTES // (_cache_bytes(model, first) * length))
-    written = [_write(model, part, length, generator) for part in torch.split(first, rows)]
+    parts = math.ceil(samples * length * _cache_bytes(model, first) / _CACHE_BYTES)
+    written = [
+        _write(model, part, length, generator)
+        for part in torch.tensor_split(first, min(parts, samples))
+    ]
     model.train(was_training)
     return torch.cat(written).cpu()
 
@@ -70,18 +77,30 @@ def _write(
     """Continue (rows, 1) tokens to (rows, length)."""
     begin = _begin(model)
     ends = _ends(model.config.get_text_config().eos_token_id, begin, tokens)
-    cache, parts = None, [tokens]
+    cache, parts = _cache(model, length), [tokens]
     for _ in range(length - 1):
         out = model(input_ids=parts[-1], past_key_values=cache, use_cache=True)
         cache = out.past_key_values
         chances = out.logits[:, -1].to(torch.float32).softmax(-1)
         if not torch.isfinite(chances).all():
             raise NumericalError("the model's logits are not finite; give calibration data")
-        drawn = torch.multinomial(chances, 1, generator=generator)
+        drawn = _draw(chances, generator)
         if begin is not None:
             drawn = torch.where(torch.isin(parts[-1], ends), begin, drawn)
         parts.append(drawn)
     return torch.cat(parts, 1)
+
+
+def _draw(chances: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw a column (rows, 1) from (rows, entries): where a uniform number falls in the sums.
+
+    torch.multinomial draws a number for every entry, which takes a fifth of the time.
+    """
+    sums = chances.cumsum(-1, dtype=torch.float64)
+    shape, device = (chances.shape[0], 1), chances.device
+    point = torch.rand(shape, generator=generator, dtype=torch.float64, device=device)
+    found = torch.searchsorted(sums, point * sums[:, -1:], right=True)
+    return found.clamp(max=chances.shape[1] - 1)  # of rounding up to the very end
 
 
 def _ends(eos: int | list[int] | None, begin: int | None, like: Tensor) -> Tensor:
@@ -89,3 +108,36 @@ def _ends(eos: int | list[int] | None, begin: int | None, like: Tensor) -> Tenso
     listed = [] if eos is None else eos if isinstance(eos, list) else [eos]
     ends = [token for token in listed if token != begin]
     return torch.tensor(ends, dtype=like.dtype, device=like.device)
+
+
+def _cache(model: PreTrainedModel, length: int) -> Cache:
+    """Return the model's usual cache, with room for `length` tokens where it grows by copying."""
+    cache = DynamicCache(config=model.config)
+    cache.layers = [
+        _Roomy(length) if type(layer) is DynamicLayer else layer for layer in cache.layers
+    ]
+    return cache
+
+
+class _Roomy(DynamicLayer):  # type: ignore[misc]
+    """Keys and values in a tensor that is large enough from the start."""
+
+    def __init__(self, length: int) -> None:
+        super().__init__()
+        self._length = length
+        self._room: tuple[Tensor, ...] = ()
+
+    def update(self, keys: Tensor, values: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
+        """Append (rows, heads, new, width) and return all that there is."""
+        del args, kwargs
+        start = self.get_seq_length()
+        if not self.is_initialized:
+            self.lazy_initialization(keys, values)
+            self._room = tuple(
+                new.new_empty(*new.shape[:2], self._length, new.shape[3]) for new in (keys, values)
+            )
+        end = start + keys.shape[2]
+        for room, new in zip(self._room, (keys, values), strict=True):
+            room[:, :, start:end] = new
+        self.keys, self.values = (room[:, :, :end] for room in self._room)
+        return self.keys, self.values

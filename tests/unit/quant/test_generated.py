@@ -14,6 +14,7 @@ from tiny_models import (
     tiny_nanogpt,
 )
 from transformers import PreTrainedModel
+from transformers.cache_utils import DynamicCache
 
 from quantale.core.errors import UsageError
 from quantale.quant import generated
@@ -88,9 +89,24 @@ def test_a_document_that_ends_is_followed_by_the_next() -> None:
     assert (windows[:, 1:][ended] == 1).all()
 
 
-@pytest.mark.parametrize("family", ["Gemma2", "Qwen3", "OPT", "GPTNeoX"])
-def test_other_families_write_too(family: str) -> None:
-    assert generate_windows(tiny_family(family), 2, 12, 0).shape == (2, 12)
+@pytest.mark.parametrize("family", ["Gemma2", "Gemma3Text", "Qwen3", "OPT", "GPTNeoX"])
+def test_other_families_write_too_and_the_cache_with_room_changes_nothing(
+    family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sliding windows are among them."""
+    model = tiny_family(family)
+    windows = generate_windows(model, 3, 24, 0)
+    monkeypatch.setattr(
+        generated, "_cache", lambda model, length: DynamicCache(config=model.config)
+    )
+    assert torch.equal(windows, generate_windows(model, 3, 24, 0))
+
+
+def test_a_token_of_no_chance_is_never_drawn() -> None:
+    chances = torch.tensor([[0.0, 0.5, 0.0, 0.5, 0.0]]).repeat(2000, 1)
+    drawn = generated._draw(chances, torch.Generator().manual_seed(0))
+    assert drawn.shape == (2000, 1)
+    assert set(drawn.flatten().tolist()) == {1, 3}
 
 
 def test_a_model_without_a_language_head_says_that_it_needs_data() -> None:
