@@ -11,10 +11,13 @@ from quantale.core.records import Measurement
 from quantale.evaluation.stats import Estimate, differences
 
 OURS = "quantale"
-_HEAD = (
-    "| bytes | variant | bits a weight | KL, nats a token (95 %) | perplexity | top-1 "
-    "| s | peak MB | best of ours, no larger | its KL minus this (95 %) | at or below |\n"
-    "|---:|---|---:|---|---:|---:|---:|---:|---|---|---|\n"
+_ALL = (
+    "| bytes | variant | bits a weight | KL, nats a token (95 %) | perplexity | top-1 | s "
+    "| peak MB |\n|---:|---|---:|---|---:|---:|---:|---:|\n"
+)
+_PEERS = (
+    "| bytes | peer | its KL | best of ours, no larger | bytes | its KL minus the peer's (95 %) "
+    "| at or below |\n|---:|---|---:|---|---:|---|---|\n"
 )
 
 
@@ -71,20 +74,35 @@ def answer(peer: Row, ours: Sequence[Row]) -> Answer | None:
 
 
 def markdown(rows: Sequence[Row], failed: Mapping[str, str], head: str) -> str:
-    """Return the table, smallest file first, with a summary above and what failed below."""
-    ours = [row for row in rows if row.is_ours]
+    """Return the peers with our answers, then all variants, each ranked by whole-file bytes."""
     ranked = sorted(rows, key=lambda row: row.nbytes)
-    answers = {row.name: answer(row, ours) for row in ranked if not row.is_ours}
-    held = sum(one is not None and one.difference.value <= 0 for one in answers.values())
-    lines = [_line(row, answers) for row in ranked]
-    below = "".join(f"- {name} did not run: {error}\n" for name, error in failed.items())
+    ours = [row for row in ranked if row.is_ours]
+    answers = [(row, answer(row, ours)) for row in ranked if not row.is_ours]
+    held = sum(one is not None and one.difference.value <= 0 for _, one in answers)
     notes = sorted({f"{r.result['peer']}: {r.result['note']}" for r in rows if r.result["note"]})
-    below += "".join(f"- {note}.\n" for note in notes)
-    held_line = f"At or below {held} of {len(answers)} peers' variants at equal or fewer bytes."
-    return f"{head}\n{held_line}\n\n{_HEAD}{''.join(lines)}\n{below}"
+    below = [f"{name} did not run: {error}" for name, error in failed.items()] + notes
+    parts = [
+        head,
+        f"At or below {held} of {len(answers)} peers' variants at equal or fewer bytes.",
+        _PEERS + "".join(_peer_line(row, one) for row, one in answers),
+        _ALL + "".join(_line(row) for row in ranked),
+        "".join(f"- {one}\n" for one in below),
+    ]
+    return "\n".join(parts[:2]) + "\n\n" + "\n".join(parts[2:])
 
 
-def _line(row: Row, answers: Mapping[str, Answer | None]) -> str:
+def _peer_line(row: Row, found: Answer | None) -> str:
+    cells = [f"{row.nbytes:,}", row.name, f"{row.kl.value:.5f}"]
+    if found is None:
+        cells += ["none is that small", "", "", "no"]
+    else:
+        change = found.difference
+        interval = f"{change.value:+.5f} ({change.low:+.5f} to {change.high:+.5f})"
+        cells += [found.row.name, f"{found.row.nbytes:,}", interval, found.verdict]
+    return f"| {' | '.join(cells)} |\n"
+
+
+def _line(row: Row) -> str:
     low, high = row.kl.ci_low or 0.0, row.kl.ci_high or 0.0
     cells = [
         f"{row.nbytes:,}",
@@ -95,17 +113,5 @@ def _line(row: Row, answers: Mapping[str, Answer | None]) -> str:
         f"{row.top1.value:.2%}",
         f"{row.result['seconds']:.2f}",
         f"{row.result['peak_rss_bytes'] / 1e6:.0f}",
-        *_answer_cells(row, answers),
     ]
     return f"| {' | '.join(cells)} |\n"
-
-
-def _answer_cells(row: Row, answers: Mapping[str, Answer | None]) -> list[str]:
-    if row.is_ours:
-        return ["", "", ""]
-    found = answers[row.name]
-    if found is None:
-        return ["none is that small", "", "no"]
-    change = found.difference
-    interval = f"{change.value:+.5f} ({change.low:+.5f} to {change.high:+.5f})"
-    return [found.row.name, interval, found.verdict]

@@ -120,5 +120,11 @@ PEERS = (
         peer(f"llama.cpp-{mix}-f16emb", "llama_cpp", mix=mix, embeddings="f16")
         for mix in ("Q8_0", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_M", "Q2_K")
     ),
+    *(
+        peer(
+            f"llama.cpp-{mix}-f16emb-imatrix", "llama_cpp", mix=mix, embeddings="f16", imatrix=True
+        )
+        for mix in ("Q4_K_M", "Q3_K_M", "Q2_K")
+    ),
 )
 """The peers' variants."""

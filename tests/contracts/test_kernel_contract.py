@@ -6,7 +6,7 @@ from plugin_cases import inputs, is_frozen, packed_cases
 from torch import Tensor
 
 from quantale.core.registry import KERNELS
-from quantale.quant.dispatch import Kernel, kernels, select
+from quantale.quant.dispatch import Kernel, fast_kernels, kernels, select
 from quantale.quant.packed import PackedTensor
 
 PACKED = packed_cases()
@@ -25,10 +25,12 @@ def batches(width: int) -> list[Tensor]:
 
 
 @every_kernel
-def test_it_is_a_frozen_dataclass_that_declares_exactness_and_rank(kernel: Kernel) -> None:
+def test_it_is_a_frozen_dataclass_that_declares_exactness_rank_and_needs(kernel: Kernel) -> None:
     assert is_frozen(type(kernel))
     assert isinstance(kernel.exact, bool)
     assert isinstance(kernel.rank, int)
+    assert kernel.needs
+    assert all(isinstance(reason, str) and reason for reason in kernel.lacks())
 
 
 @every_kernel
@@ -43,9 +45,9 @@ def test_it_gives_reasons_to_refuse_or_the_result_of_the_format(
         assert all(isinstance(reason, str) and reason for reason in reasons)
         if reasons:
             continue
-        before = x.clone()
+        before, prepared = x.clone(), kernel.prepare(packed)
         for added in (None, bias.to(x.dtype)):
-            found = kernel.linear(x, packed, added)
+            found = kernel.linear(x, packed, added, prepared)
             expected = packed.format.apply(x, packed, added)
             assert found.shape == expected.shape
             assert found.dtype == expected.dtype
@@ -62,16 +64,17 @@ def test_it_gives_reasons_to_refuse_or_the_result_of_the_format(
 def test_the_same_input_gives_the_same_bits(kernel: Kernel, packed: PackedTensor) -> None:
     x = inputs(packed.shape[1], 6, seed=5)
     if not kernel.refuses(x, packed):
-        first = kernel.linear(x, packed, None)
-        assert torch.equal(kernel.linear(x, packed, None), first)
+        first = kernel.linear(x, packed, None, kernel.prepare(packed))
+        assert torch.equal(kernel.linear(x, packed, None, kernel.prepare(packed)), first)
 
 
 @every_packed
 def test_some_kernel_runs_every_layer_and_the_highest_rank_wins(packed: PackedTensor) -> None:
     for x in batches(packed.shape[1]):
-        _, chosen = select(x, packed)
         willing = [kernel for _, kernel in kernels() if not kernel.refuses(x, packed)]
-        assert chosen.rank == max(kernel.rank for kernel in willing)
+        assert select(x, packed)[1].rank == max(k.rank for k in willing if k.exact)
+        with fast_kernels():
+            assert select(x, packed)[1].rank == max(k.rank for k in willing)
 
 
 def test_the_reference_is_the_last_resort_and_never_refuses() -> None:

@@ -38,6 +38,14 @@ def pack(
     return results
 
 
+def gpt2_of_8_bits(path: str) -> PreTrainedModel:
+    """Return a tiny GPT-2 whose linear layers every 8-bit kernel reads; a loader of timings."""
+    del path
+    model = tiny_family("GPT2")
+    pack(model, method=Rtn(8, "row", symmetric=True))
+    return model
+
+
 def _stored(result: SiteResult) -> StoredSite:
     site, layout = result.site, result.packed.format
     return StoredSite(

@@ -25,6 +25,9 @@ def generate(
         float | None, typer.Option("--top-p", min=1e-6, max=1.0, help="... with this joint share.")
     ] = None,
     seed: Seed = 0,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Kernels that keep to the format's result bit for bit.")
+    ] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -41,5 +44,6 @@ def generate(
         top_k=top_k,
         top_p=top_p,
         seed=seed,
+        exact=exact,
     )
     terminal.result(result, result["text"])

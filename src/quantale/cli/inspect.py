@@ -9,7 +9,7 @@ from quantale.cli.arguments import check_models
 from quantale.cli.options import Debug, Json
 from quantale.cli.terminal import Terminal, pairs, table
 
-_COLUMNS = ("name", "role", "shape", "method", "format", "bits_per_weight", "kernel")
+_COLUMNS = ("name", "role", "shape", "method", "format", "bits_per_weight", "kernel", "fast_kernel")
 
 
 def inspect(
@@ -27,5 +27,20 @@ def inspect(
 
 
 def _text(result: Mapping[str, Any]) -> str:
-    parts = (pairs(result), pairs(result["components"]), table(result["sites"], _COLUMNS))
-    return "\n\n".join(parts)
+    parts = (
+        pairs(result),
+        pairs(result["components"]),
+        table(result["sites"], _COLUMNS),
+        _refusals(result["refusals"]),
+    )
+    return "\n\n".join(part for part in parts if part)
+
+
+def _refusals(found: Mapping[str, Mapping[str, int]]) -> str:
+    """Say why a kernel does not run, with the number of sites."""
+    lines = [
+        f"{kernel} refuses {count} sites: {reason}"
+        for kernel, reasons in found.items()
+        for reason, count in reasons.items()
+    ]
+    return "\n".join(lines)

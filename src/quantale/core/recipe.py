@@ -267,6 +267,8 @@ class BenchSection(Section):
     """Passes over the models, interleaved."""
     runs: Count = 5
     """Timed repetitions a round."""
+    kernels: Literal["fast", "exact"] = "fast"
+    """Whether kernels may differ from the format's definition in rounding."""
 
 
 class CompareSection(Section):

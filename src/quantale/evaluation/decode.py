@@ -21,6 +21,7 @@ from quantale.core.errors import UsageError
 from quantale.evaluation.fresh import Job
 from quantale.evaluation.memory import Phase, measured_phase, resident
 from quantale.evaluation.windows import own_context
+from quantale.quant.dispatch import fast_kernels
 
 AGREEMENT = 0.05
 """Two warm-up runs agree when they differ by at most this share of the shorter one."""
@@ -67,7 +68,7 @@ def measure(job: Job) -> dict[str, Any]:
     load_seconds = time.perf_counter() - started
     _check_length(model, job)
     prompt = _prompt(model, job)
-    with torch.inference_mode():
+    with torch.inference_mode(), fast_kernels(job.fast):
         with measured_phase("prefill", phases):
             prefill = _timed(lambda: [_prefill(model, prompt)[0]], job.runs)
         with measured_phase("decode", phases):

@@ -39,6 +39,8 @@ class Job:
     runs: int
     threads: int
     seed: int
+    fast: bool
+    """Whether kernels may run that are not exact."""
 
 
 @dataclass(frozen=True)

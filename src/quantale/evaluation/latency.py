@@ -20,6 +20,7 @@ from quantale.evaluation.memory import Phase, phase_peak
 from quantale.evaluation.stats import Bootstrap, Estimate, median_of_groups
 
 TASK = "latency"
+KERNELS = ("fast", "exact")
 
 Progress = Callable[[int, int], None]
 """Called with processes done and processes in all."""
@@ -40,6 +41,8 @@ class LatencySettings:
     """Threads of a process; None: as many as this process may use."""
     loader: str = "quantale.evaluation.decode:load_pretrained"
     """"package.module:function" that makes a model of a path."""
+    kernels: str = "fast"
+    """"fast" or "exact": whether kernels may differ from the format's definition in rounding."""
     describe: str | None = None
     """"package.module:function" that makes {site: kernel name} of a model."""
     seed: int = 0
@@ -48,7 +51,8 @@ class LatencySettings:
         """Return what a number needs to carry; unlike ones are never ranked."""
         return (
             f"decode(prompt={self.prompt_tokens},new={self.new_tokens},batch={self.batch},"
-            f"threads={self.thread_count()},rounds={self.rounds},runs={self.runs},greedy,eos=no)"
+            f"threads={self.thread_count()},rounds={self.rounds},runs={self.runs},"
+            f"kernels={self.kernels},greedy,eos=no)"
         )
 
     def thread_count(self) -> int:
@@ -157,6 +161,8 @@ def _check(models: Mapping[str, str], settings: LatencySettings) -> None:
     for field in ("prompt_tokens", "new_tokens", "rounds", "runs", "batch"):
         if getattr(settings, field) < 1:
             raise UsageError(f"{field} must be at least 1, {getattr(settings, field)} came")
+    if settings.kernels not in KERNELS:
+        raise UsageError(f"kernels must be fast or exact, {settings.kernels!r} came")
 
 
 def _job(path: str, settings: LatencySettings) -> Job:
@@ -170,6 +176,7 @@ def _job(path: str, settings: LatencySettings) -> Job:
         runs=settings.runs,
         threads=settings.thread_count(),
         seed=settings.seed,
+        fast=settings.kernels == "fast",
     )
 
 

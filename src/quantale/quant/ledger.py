@@ -16,9 +16,10 @@ from transformers import PreTrainedModel
 
 from quantale.core.errors import ModelFileError
 from quantale.models.gate import read_header
-from quantale.quant.dispatch import select
+from quantale.quant.dispatch import fast_kernels, kernels, select
 from quantale.quant.hf import names_in_memory
 from quantale.quant.linear import PackedModule, QuantLinear
+from quantale.quant.packed import PackedTensor
 from quantale.quant.sites import EMBEDDING_ROLES, LINEAR_ROLES, Site, list_sites
 from quantale.quant.stored import StoredSite
 
@@ -58,8 +59,10 @@ class SiteLine:
     """Stored bits over the weights that are there, scales and padding included."""
     nbytes: int
     kernel: str
-    """The kernel that a float32 input of one row gets; "torch" for full precision, "rows" where
-    rows are unpacked (embeddings, norms)."""
+    """The exact kernel that an input of one row in the model's dtype gets; "torch" for full
+    precision, "rows" where rows are unpacked (embeddings, norms)."""
+    fast_kernel: str
+    """The same where kernels need not be exact."""
 
 
 @dataclass(frozen=True)
@@ -223,7 +226,9 @@ def _plain_line(model: PreTrainedModel, site: Site) -> SiteLine:
     size = weight.element_size()
     kind = str(weight.dtype).removeprefix("torch.")
     nbytes = weight.numel() * size
-    return SiteLine(site.name, site.role, site.shape, "none", kind, 8.0 * size, nbytes, "torch")
+    return SiteLine(
+        site.name, site.role, site.shape, "none", kind, 8.0 * size, nbytes, "torch", "torch"
+    )
 
 
 def _packed_line(model: PreTrainedModel, site: StoredSite) -> SiteLine:
@@ -231,11 +236,12 @@ def _packed_line(model: PreTrainedModel, site: StoredSite) -> SiteLine:
     if not isinstance(module, PackedModule):
         raise ModelFileError(f"{site.name}: listed as packed, but it is a {type(module).__name__}")
     packed = module.packed
-    kernel = "rows"
+    kernel = fast = "rows"
     if isinstance(module, QuantLinear):
-        device = packed.tensors["weight"].device
-        probe = torch.empty(1, site.shape[1], device="cpu" if device.type == "meta" else device)
+        probe = _probe(model, packed)
         kernel = select(probe, packed)[0]
+        with fast_kernels():
+            fast = select(probe, packed)[0]
     return SiteLine(
         site.name,
         site.role,
@@ -245,10 +251,39 @@ def _packed_line(model: PreTrainedModel, site: StoredSite) -> SiteLine:
         packed.bits_per_weight,
         packed.nbytes,
         kernel,
+        fast,
     )
 
 
+def _probe(model: PreTrainedModel, packed: PackedTensor) -> Tensor:
+    """Return an input of one row as the model would give it."""
+    device = packed.tensors["weight"].device
+    device = torch.device("cpu") if device.type == "meta" else device
+    return torch.empty(1, packed.shape[1], dtype=model.dtype, device=device)
+
+
+def refusals(model: PreTrainedModel) -> dict[str, dict[str, int]]:
+    """Return why each kernel does not run packed linear layers: sites by reason, by kernel."""
+    found: dict[str, dict[str, int]] = {name: {} for name, _ in kernels()}
+    for module in model.modules():
+        if not isinstance(module, QuantLinear):
+            continue
+        packed = module.packed
+        for name, kernel in kernels():
+            for reason in kernel.refuses(_probe(model, packed), packed):
+                found[name][reason] = found[name].get(reason, 0) + 1
+    return found
+
+
 def kernel_names(model: PreTrainedModel) -> dict[str, str]:
-    """Return the kernel of every packed site, "torch" for all when none is packed."""
+    """Return the kernel that ran last at every packed site, "torch" for all when none is packed.
+
+    Where nothing ran yet it is the exact kernel that would.
+    """
     lines = [line for line in inspect(model).sites if line.method != "none"]
-    return {line.name: line.kernel for line in lines} or {"*": "torch"}
+    ran = {
+        name: module.runner.name
+        for name, module in model.named_modules()
+        if isinstance(module, QuantLinear) and module.runner.name is not None
+    }
+    return {line.name: ran.get(line.name, line.kernel) for line in lines} or {"*": "torch"}

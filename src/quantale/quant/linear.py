@@ -15,7 +15,7 @@ from torch.nn import functional
 from transformers.pytorch_utils import Conv1D
 
 from quantale.core.errors import UsageError
-from quantale.quant.dispatch import select
+from quantale.quant.dispatch import Runner
 from quantale.quant.packed import Format, PackedTensor
 
 
@@ -26,6 +26,7 @@ class PackedModule(nn.Module):
         super().__init__()
         self.format: Format = packed.format
         self.shape = packed.shape
+        self.runner = Runner()
         self._names = tuple(packed.tensors)
         for name, tensor in packed.tensors.items():
             self.register_buffer(name, tensor)
@@ -45,6 +46,7 @@ class PackedModule(nn.Module):
         return f"out={self.shape[0]}, in={self.shape[1]}, {self.format}"
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "PackedModule":
+        self.runner.forget(self)
         kept = {name: self.get_buffer(name) for name in self._names}
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, before in kept.items():
@@ -65,8 +67,7 @@ class QuantLinear(PackedModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """Multiply: (..., in) -> (..., out)."""
-        packed = self.packed
-        return select(x, packed)[1].linear(x, packed, self.bias)
+        return self.runner.linear(self, x, self.packed, self.bias)
 
 
 class QuantEmbedding(PackedModule):
@@ -206,6 +207,7 @@ class TiedHead(nn.Module):
 
     def __init__(self, embedding: QuantEmbedding, bias: Tensor | None) -> None:
         super().__init__()
+        self.runner = Runner()
         self._embedding = (embedding,)  # in a tuple: not a child module, so not stored twice
         self.out_features, self.in_features = embedding.shape
         self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
@@ -222,8 +224,12 @@ class TiedHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Multiply: (..., width) -> (..., entries)."""
-        packed = self._embedding[0].packed
-        return select(x, packed)[1].linear(x, packed, self.bias)
+        return self.runner.linear(self, x, self._embedding[0].packed, self.bias)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "TiedHead":
+        self.runner.forget(self)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "TiedHead":
         embedding = copy.deepcopy(self._embedding[0], memo)

@@ -13,7 +13,8 @@ import torch
 from packaging.requirements import Requirement
 
 from quantale.core import provenance
-from quantale.core.registry import KERNELS, METHODS
+from quantale.core.registry import METHODS
+from quantale.quant.dispatch import kernels
 
 _EXTRAS = {
     "bitsandbytes": ("bnb", "bitsandbytes NF4 and INT8"),
@@ -37,7 +38,7 @@ def diagnose() -> list[dict[str, Any]]:
         _cuda(),
         *_extras(),
         _row("methods", bool(METHODS.names()), ", ".join(METHODS.names()), required=True),
-        _row("kernels", bool(KERNELS.names()), ", ".join(KERNELS.names()), required=True),
+        *_kernels(),
     ]
 
 
@@ -109,6 +110,16 @@ def _extras() -> Iterator[dict[str, Any]]:
         found = _version(package)
         detail = f"{found or 'missing'}: {purpose}"
         yield _row(package, found is not None, detail, f"pip install 'quantale[{extra}]'")
+
+
+def _kernels() -> Iterator[dict[str, Any]]:
+    """Yield a row for each kernel: what it needs, and what is missing for it here."""
+    for name, kernel in kernels():
+        lacks = kernel.lacks()
+        kind = "exact" if kernel.exact else "fast"
+        fix = f"optional: it {'; it '.join(lacks)}"
+        row = _row(f"kernel {name}", not lacks, f"{kind}; needs {kernel.needs}", fix)
+        yield row | {"required": name == "reference"}
 
 
 def _version(package: str) -> str | None:

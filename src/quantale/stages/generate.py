@@ -6,31 +6,24 @@ import torch
 
 from quantale.core.errors import DataError, ModelFileError, UsageError
 from quantale.models.load import LoadedModel, load
+from quantale.quant.dispatch import fast_kernels
+from quantale.quant.ledger import kernel_names
 
 _COLDEST = 1e-3
 """Below this temperature sampling is greedy; dividing by less overflows."""
 
 
 def generate_text(
-    model: str,
-    prompt: str,
-    *,
-    max_new_tokens: int,
-    temperature: float,
-    top_k: int | None,
-    top_p: float | None,
-    seed: int,
+    model: str, prompt: str, *, exact: bool = False, **sampling: Any
 ) -> dict[str, Any]:
-    """Load a model and let it continue a prompt; see `continue_prompt`."""
-    return continue_prompt(
-        load(model),
-        prompt,
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        seed=seed,
-    )
+    """Load a model and let it continue a prompt; `sampling` is that of `continue_prompt`.
+
+    Fast kernels run unless `exact` is asked for; "kernels" in the result names those that ran.
+    """
+    loaded = load(model)
+    with fast_kernels(not exact):
+        made = continue_prompt(loaded, prompt, **sampling)
+    return made | {"kernels": sorted(set(kernel_names(loaded.model).values()))}
 
 
 def continue_prompt(

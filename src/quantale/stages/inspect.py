@@ -3,12 +3,13 @@
 from typing import Any
 
 from quantale.models.load import load
-from quantale.quant.ledger import Ledger, inspect
+from quantale.quant.ledger import Ledger, inspect, refusals
 
 
 def inspect_model(model: str) -> dict[str, Any]:
     """Return the `--json` fields of `quantale inspect`."""
-    return ledger_of(model).record()
+    loaded = load(model)
+    return inspect(loaded.model, loaded.path).record() | {"refusals": refusals(loaded.model)}
 
 
 def ledger_of(model: str) -> Ledger:

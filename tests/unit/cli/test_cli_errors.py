@@ -204,7 +204,7 @@ def test_the_environment_is_set_before_anything_heavy_and_never_overridden(
 
     def spy(model: str) -> dict[str, Any]:
         seen.update(os.environ)
-        return {"components": {}, "sites": []}
+        return {"components": {}, "sites": [], "refusals": {}}
 
     monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")

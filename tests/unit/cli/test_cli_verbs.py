@@ -230,12 +230,15 @@ def test_inspect_shows_the_ledger(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     site = {"name": "h.0", "role": "mlp", "shape": [8, 4], "bits_per_weight": 4.5}
-    result = {"bytes_on_disk": 1234567, "components": {"linear": 10}, "sites": [site]}
+    refusals = {"reference": {}, "aten": {"reads 4 and 8 bits; the weight has 3": 2}}
+    parts = {"components": {"linear": 10}, "sites": [site], "refusals": refusals}
+    result = {"bytes_on_disk": 1234567, **parts}
     put(monkeypatch, "quantale.stages.inspect", "inspect_model", result)
     assert main(["inspect", "gpt2"]) == 0
     shown = capsys.readouterr().out
     assert "1,234,567" in shown
     assert "8 x 4" in shown
+    assert "aten refuses 2 sites: reads 4 and 8 bits; the weight has 3" in shown
 
 
 def test_generate_prints_the_text_alone(
@@ -245,6 +248,7 @@ def test_generate_prints_the_text_alone(
     assert main(["generate", "gpt2", "--prompt", "Once", "--top-k", "5", "--seed", "3"]) == 0
     assert stage.given == ("gpt2", "Once")
     assert (stage.options["top_k"], stage.options["top_p"], stage.options["seed"]) == (5, None, 3)
+    assert not stage.options["exact"]
     assert capsys.readouterr().out == "Once upon\n"
 
 

@@ -10,10 +10,12 @@ import pytest
 
 from quantale.core.errors import EnvironmentLackingError, ModelFileError, QuantaleError, UsageError
 from quantale.core.records import to_json_line
+from quantale.evaluation import decode
 from quantale.evaluation.fresh import Job, Server, server
 from quantale.evaluation.latency import Latency, LatencySettings, measure, measurements
+from quantale.quant.kernels.aten import Aten
 
-JOB = Job("1", "latency_models:tiny", None, 4, 6, 1, 2, 1, 0)
+JOB = Job("1", "latency_models:tiny", None, 4, 6, 1, 2, 1, 0, True)
 Timed = tuple[list[Latency], list[tuple[int, int]]]
 
 SETTINGS = LatencySettings(
@@ -116,21 +118,37 @@ def test_the_peak_holds_what_the_model_holds(timed: Timed) -> None:
         assert one.peak_rss_bytes == max(one.peak_rss.values())
 
 
+@pytest.mark.parametrize(("fast", "kernel"), [(True, "aten"), (False, "reference")])
+def test_kernels_that_are_not_exact_are_timed_unless_exact_ones_are_asked_for(
+    fast: bool, kernel: str
+) -> None:
+    if Aten().lacks():
+        pytest.skip("; ".join(Aten().lacks()))
+    describe = "quantale.quant.ledger:kernel_names"
+    job = replace(JOB, loader="packing:gpt2_of_8_bits", describe=describe, fast=fast)
+    assert set(decode.measure(job)["kernels"].values()) == {kernel}
+
+
+def test_other_words_for_kernels_are_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="kernels must be fast or exact, 'quick' came"):
+        measure({"a": "1"}, replace(SETTINGS, kernels="quick"))
+
+
 def test_records_carry_protocol_kernel_and_interval(timed: Timed) -> None:
     found, _ = timed
     records = {one.metric: one for one in measurements(found[1])}
-    decode = records["decode_ms_per_token"]
-    assert decode.protocol == (
-        "decode(prompt=4,new=8,batch=1,threads=1,rounds=2,runs=2,greedy,eos=no)"
+    of_decoding = records["decode_ms_per_token"]
+    assert of_decoding.protocol == (
+        "decode(prompt=4,new=8,batch=1,threads=1,rounds=2,runs=2,kernels=fast,greedy,eos=no)"
     )
-    assert decode.kernel == "reference"
-    assert float(decode.extra["p90"]) > 0
-    assert decode.ci_low is not None
-    assert decode.ci_high is not None
-    assert decode.ci_low <= decode.value <= decode.ci_high
+    assert of_decoding.kernel == "reference"
+    assert float(of_decoding.extra["p90"]) > 0
+    assert of_decoding.ci_low is not None
+    assert of_decoding.ci_high is not None
+    assert of_decoding.ci_low <= of_decoding.value <= of_decoding.ci_high
     assert found[1].kernels == {"h.0": "reference", "h.1": "reference"}
     assert {"prefill_ms", "load_seconds", "peak_rss_bytes", "peak_rss_bytes_load"} <= set(records)
-    assert to_json_line(decode)
+    assert to_json_line(of_decoding)
 
 
 def test_settings_are_checked_before_a_process_starts() -> None:

@@ -4,6 +4,7 @@ import importlib.metadata
 
 import pytest
 
+from quantale.quant.kernels.aten import Aten
 from quantale.stages import doctor
 
 
@@ -37,3 +38,16 @@ def test_a_package_of_another_version_is_a_gap(monkeypatch: pytest.MonkeyPatch) 
     assert rows["absent"]["required"]
     assert rows["gradio"]["fix"] == "pip install 'quantale[serve]'"
     assert not rows["gradio"]["required"]
+
+
+def test_every_kernel_has_a_row_that_says_what_it_needs_and_why_it_would_not_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Aten, "lacks", lambda _self: ["needs what is not there"])
+    rows = {row["check"]: row for row in doctor.diagnose()}
+    assert rows["kernel reference"]["ok"]
+    assert rows["kernel reference"]["required"]
+    assert not rows["kernel aten"]["ok"]
+    assert not rows["kernel aten"]["required"]
+    assert "fast; needs a processor with AVX2" in rows["kernel aten"]["detail"]
+    assert "needs what is not there" in rows["kernel aten"]["fix"]

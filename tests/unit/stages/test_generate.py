@@ -5,10 +5,13 @@ from typing import Any
 
 import pytest
 import torch
+from packing import pack
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from quantale.core.errors import DataError, UsageError
+from quantale.quant.kernels.aten import Aten
+from quantale.quant.methods.rtn import Rtn
 from quantale.stages.generate import generate_text
 
 WORDS = ["<|endoftext|>", "<unk>", *(f"w{index}" for index in range(18))]
@@ -37,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = GPT2Config(
         vocab_size=len(WORDS),
         n_positions=CONTEXT,
-        n_embd=16,
+        n_embd=32,
         n_layer=1,
         n_head=2,
         initializer_range=0.5,
@@ -68,6 +71,16 @@ def test_the_same_seed_gives_the_same_text_and_leaves_the_random_state(folder: P
     texts = [generate_text(str(folder), "w3", **{**OPTIONS, "seed": s})["text"] for s in (1, 1, 2)]
     assert texts[0] == texts[1] != texts[2]
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_fast_kernels_write_unless_exact_ones_are_asked_for(folder: Path, tmp_path: Path) -> None:
+    model = GPT2LMHeadModel.from_pretrained(folder).eval()
+    pack(model, method=Rtn(8, "row", symmetric=True))
+    model.save_pretrained(tmp_path)
+    save_tokenizer(tmp_path, bos_token="<|endoftext|>", eos_token="<|endoftext|>")
+    found = generate_text(str(tmp_path), "w3", **OPTIONS)["kernels"]
+    assert found == (["reference"] if Aten().lacks() else ["aten"])
+    assert generate_text(str(tmp_path), "w3", exact=True, **OPTIONS)["kernels"] == ["reference"]
 
 
 def test_the_context_is_the_end(folder: Path) -> None:

@@ -171,14 +171,21 @@ class Affine:
         """Return the grid of these scales and zero points, (out, groups) float32, as stored."""
         stored = self.store_of_scales.store(_usable(scale))
         scale = self._stored(stored)
-        if self.symmetric or zero_point is None:
-            return Grid(scale, torch.full_like(scale, self.middle), self.top, stored)
+        grid = Grid(scale, torch.full_like(scale, self.middle), self.top, stored)
+        return grid if self.symmetric or zero_point is None else self.moved(grid, zero_point)
+
+    def moved(self, grid: Grid, zero_point: Tensor) -> Grid:
+        """Return the grid with other zero points, rounded as stored, and the very same scales.
+
+        (Scales that are quantized twice do not come back unchanged when they are stored again.)
+        """
         if self.zero_dtype is None:
-            return Grid(scale, torch.round(zero_point).clamp(0, self.top), self.top, stored)
-        zero = zero_point.to(DTYPES[self.zero_dtype]).to(torch.float32)
+            zero = torch.round(zero_point).clamp(0, self.top)
+        else:
+            zero = zero_point.to(DTYPES[self.zero_dtype]).to(torch.float32)
         if not torch.isfinite(zero).all():
             raise NumericalError(f"a zero point does not fit {self.zero_dtype}; use float32")
-        return Grid(scale, zero, self.top, stored)
+        return Grid(grid.scale, zero, self.top, grid.stored)
 
     def minmax(self, weight: Tensor) -> Grid:
         """Return the grid that spans every group of (out, groups, size) values."""

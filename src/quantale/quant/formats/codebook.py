@@ -26,6 +26,8 @@ from quantale.quant.scales import ScaleStore, nearest
 from quantale.quant.tables import values_of
 
 _LARGEST = 256
+_SMALLEST = 1e-38
+"""Of scales that are divided by, as in bitsandbytes; below it every weight counts as zero."""
 
 
 @dataclass(frozen=True)
@@ -87,12 +89,12 @@ class Codebook:
     def codes(self, weight: Tensor, scale: Tensor) -> Tensor:
         """Return the nearest codes (int64) of (out, groups, size) values.
 
-        scale: (out, groups) or (1, 1) float32, zero where a group holds zeros only.
+        scale: (out, groups) or (1, 1) float32, not negative, zero where a group holds zeros only.
         """
         table = torch.tensor(values_of(self.table), dtype=torch.float32)
         ordered, order = table.sort()
-        unit = weight / torch.where(scale != 0, scale, 1.0).unsqueeze(-1)
-        return order[nearest(ordered, unit)]
+        inverse = 1 / scale.clamp(min=_SMALLEST)  # bitsandbytes multiplies too: ties fall alike
+        return order[nearest(ordered, weight * inverse.unsqueeze(-1))]
 
     def store(self, codes: Tensor, scale: Tensor, shape: tuple[int, int]) -> PackedTensor:
         """Pack (out, groups, size) codes and their (out, groups) or (1, 1) scales."""

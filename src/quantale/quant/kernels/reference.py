@@ -12,15 +12,26 @@ class Reference:
     """Dequantizes the whole weight at each call, then multiplies."""
 
     exact = True
-    """Whether the result is the format's definition bit for bit."""
     rank = 0
-    """Of the kernels that do not refuse, the one of the highest rank runs."""
+    needs = "nothing"
+
+    def lacks(self) -> list[str]:
+        """Return nothing: it runs everywhere."""
+        return []
 
     def refuses(self, x: Tensor, packed: PackedTensor) -> list[str]:
-        """Return why this kernel cannot run here: never anything."""
+        """Return nothing: it runs everything."""
         del x, packed
         return []
 
-    def linear(self, x: Tensor, packed: PackedTensor, bias: Tensor | None) -> Tensor:
+    def prepare(self, packed: PackedTensor) -> tuple[Tensor, ...]:
+        """Return nothing: it reads the stored tensors."""
+        del packed
+        return ()
+
+    def linear(
+        self, x: Tensor, packed: PackedTensor, bias: Tensor | None, prepared: tuple[Tensor, ...]
+    ) -> Tensor:
         """Multiply: x (..., in) -> (..., out)."""
+        del prepared
         return packed.format.apply(x, packed, bias)
