@@ -223,7 +223,7 @@ class VariantSection(MethodSection):
     head_method: Text | None = None
     """Plug-in name of the head's method; None: rtn."""
     dtype: Dtype | None = None
-    """Of everything that is not quantized; None: as the model is loaded, float32."""
+    """Of everything that is not quantized; None: as it is in the checkpoint."""
 
     @model_validator(mode="after")
     def _something_is_quantized(self) -> Self:

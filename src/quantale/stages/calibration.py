@@ -80,10 +80,14 @@ class CalibrationText:
         }
 
     def _length(self, network: Any) -> int:
-        context = int(network.config.get_text_config().max_position_embeddings)
-        if self.length is not None and self.length > context:
-            raise UsageError(f"windows of {self.length} tokens exceed the context of {context}")
-        return self.length or context
+        config = network.config.get_text_config()
+        context: int | None = getattr(config, "max_position_embeddings", None)
+        length = self.length or context
+        if length is None:
+            raise UsageError("the model names no context: say how many tokens a window has")
+        if context is not None and length > context:
+            raise UsageError(f"windows of {length} tokens exceed the context of {context}")
+        return length
 
 
 def calibration_text(

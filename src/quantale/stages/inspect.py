@@ -8,11 +8,11 @@ from quantale.quant.ledger import Ledger, inspect, refusals
 
 def inspect_model(model: str) -> dict[str, Any]:
     """Return the `--json` fields of `quantale inspect`."""
-    loaded = load(model)
+    loaded = load(model, dtype=None)  # resident as it would be in its own dtype
     return inspect(loaded.model, loaded.path).record() | {"refusals": refusals(loaded.model)}
 
 
 def ledger_of(model: str) -> Ledger:
     """Return the ledger of a model directory or Hub name."""
-    loaded = load(model, dtype=None)  # resident as it would be in its own dtype
+    loaded = load(model, dtype=None)
     return inspect(loaded.model, loaded.path)

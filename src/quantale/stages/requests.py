@@ -31,7 +31,7 @@ class QuantizeRequest:
     head_method: str | None = None
     """Plug-in name; None: rtn."""
     dtype: Dtype | None = None
-    """Of what is not quantized: float32, float16 or bfloat16; None: as the model is loaded."""
+    """Of what is not quantized: float32, float16 or bfloat16; None: the checkpoint's own."""
     calibration: str | None = None
     """What calibrates, in the grammar of `--data`; None: text that the model writes."""
     samples: int = 64

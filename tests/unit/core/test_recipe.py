@@ -88,6 +88,7 @@ def test_a_recipe_cannot_be_changed_after_it_was_checked() -> None:
         ({"calibration": {"length": 300}}, "more than the model's context of 256"),
         ({"data": {"split": (0.5, 0.4, 0.2)}}, "add up to 1"),
         ({"compare": {"margin": 0.0}}, "greater than 0"),
+        ({"calibration": {"generated": True, "data": "x.txt"}}, "drop one of the two"),
         ({"name": "../x"}, "not safe as a folder name"),
     ],
 )

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from tiny_models import tiny_classifier, tiny_gpt2, tiny_llama, windows
+from tiny_models import tiny_classifier, tiny_family, tiny_gpt2, tiny_llama, windows
 from transformers import PreTrainedModel
 
 from quantale.core.errors import UsageError
@@ -232,3 +232,28 @@ def test_a_weight_that_does_not_fit_the_dtype_is_named() -> None:
         model.transformer.ln_f.weight[3] = 70_000
     with pytest.raises(Exception, match=r"transformer\.ln_f\.weight overflows float16"):
         quantize_model(model, Methods(Rtn(8)), dtype=torch.float16)
+
+
+def test_linear_layers_outside_the_blocks_calibrate_in_the_order_of_the_model() -> None:
+    """OPT projects its embedding before the blocks and back behind them."""
+    model = tiny_family("OPT")
+    results = quantize_model(model, [Rule(Gptq(4, 16), role=("mlp", "other"))], windows())
+    order = [result.site.name for result in results]
+    assert (order[0], order[-1]) == ("model.decoder.project_in", "model.decoder.project_out")
+    errors = [result.output_error for result in results]
+    assert all(error is not None and 0 < error < 0.05 for error in errors)
+
+
+def test_a_classifier_without_padding_calibrates_with_its_head() -> None:
+    model = tiny_classifier("Llama", pad_token_id=None)
+    results = quantize_model(model, [Rule(Gptq(4, 16), role=("mlp", "head"))], windows())
+    assert results[-1].site.role == "head"
+    assert results[-1].output_error is not None
+
+
+def test_two_runs_of_mixed_rules_give_the_same_bytes() -> None:
+    rules = [Rule(Gptq(3, 16), "**.0.**"), Rule(Nf4(16), "**.1.**"), Rule(Rtn(8), role="norm")]
+    one, two = tiny_llama(), tiny_llama()
+    for model in (one, two):
+        quantize_model(model, rules, windows())
+    assert all(torch.equal(a, b) for a, b in zip(one.buffers(), two.buffers(), strict=True))
