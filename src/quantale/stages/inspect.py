@@ -8,7 +8,7 @@ from quantale.quant.ledger import Ledger, inspect, refusals
 
 def inspect_model(model: str) -> dict[str, Any]:
     """Return the `--json` fields of `quantale inspect`."""
-    loaded = load(model)
+    loaded = load(model, dtype=None)  # resident as it would be in its own dtype
     return inspect(loaded.model, loaded.path).record() | {"refusals": refusals(loaded.model)}
 
 

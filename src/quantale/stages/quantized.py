@@ -61,13 +61,13 @@ def make_model(source: Path, job: Job, folder: Path, progress: Progress) -> str:
     opened = open_model(source)
     if job.dtype is not None:
         opened = opened._replace(dtype=job.dtype)
+    windows = None if job.text is None else _windows(job.text, source, opened, progress)
     progress.stage(f"quantize {folder.name.strip('.').removesuffix('.partial')}")
 
     def report(result: SiteResult) -> None:
         error = result.weight_error if result.output_error is None else result.output_error
         progress.advance(1, site=result.site.name, error=error)
 
-    windows = None if job.text is None else _windows(job.text, source, opened, progress)
     calibration = None if windows is None else Calibration(windows, batch_of(windows.shape[1]))
     if fits(opened.model, opened.checkpoint):
         made = _in_pieces(opened, job.methods, calibration, folder, report)
