@@ -26,7 +26,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -36,11 +35,8 @@ INDEX = "model.safetensors.index.json"
 WORDS, DOCUMENTS, DOCUMENT_WORDS = 2048, 400, 300
 SPREAD = 0.02
 """Standard deviation of the weights."""
-METHODS = {
-    "rtn": ["--preset", "w4g64"],
-    "hqq": ["--preset", "w4g64"],
-    "gptq": ["--preset", "w4g64"],
-}
+OPTIONS = {method: ["--preset", "w4g64"] for method in ("rtn", "hqq", "gptq")}
+"""Of each method, beside those of `quantizing`."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +93,7 @@ def main() -> int:
     """Make the model, quantize it under the limit and print what it took."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("geometry", choices=GEOMETRIES)
-    parser.add_argument("method", choices=METHODS)
+    parser.add_argument("method", choices=OPTIONS)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
     parser.add_argument("--limit-gib", type=float, required=True)
     parser.add_argument("--blocks", type=int, help="fewer blocks than the geometry has")
@@ -125,22 +121,30 @@ def main() -> int:
 
 def measured(geometry: Geometry, given: argparse.Namespace, place: Path) -> dict[str, Any]:
     """Return the figures of one run in a folder."""
-    model, out = place / "model", place / f"out-{given.method}"
+    model, text = place / "model", place / "text.txt"
     place.mkdir(parents=True, exist_ok=True)
     if not (model / INDEX).is_file():
         make_model(geometry, model)
-    command = [sys.executable, "-m", "quantale.cli", "quantize", str(model)]
-    command += ["--method", given.method, *METHODS[given.method], "--out", str(out), "--json"]
-    if given.method == "gptq":
-        make_text(place / "text.txt")
-        command += ["--calibration", str(place / "text.txt")]
-        command += ["--nsamples", str(given.samples), "--seqlen", str(given.length)]
-    command += given.options
+    make_text(text)
+    command = quantizing(place, given.method, given.samples, given.length) + given.options
+    out = place / f"out-{given.method}"
+    shutil.rmtree(out, ignore_errors=True)
     limit = int(given.limit_gib * 2**30)
     peak = run_under(limit, command)
     figures = {"geometry": given.geometry, "blocks": geometry.layers, "method": given.method}
     sizes = {"model_bytes": folder_bytes(model), "result_bytes": folder_bytes(out)}
     return figures | asdict(peak) | {"limit_bytes": limit} | sizes | {"command": command[1:]}
+
+
+def quantizing(place: Path, method: str, samples: int, length: int) -> list[str]:
+    """Return the command that quantizes the model of a folder."""
+    out, text = place / f"out-{method}", place / "text.txt"
+    command = [sys.executable, "-m", "quantale.cli", "quantize", str(place / "model")]
+    command += ["--method", method, *OPTIONS[method], "--out", str(out), "--json"]
+    if method == "gptq":
+        command += ["--calibration", str(text)]
+        command += ["--nsamples", str(samples), "--seqlen", str(length)]
+    return command
 
 
 def make_model(geometry: Geometry, folder: Path) -> None:
@@ -214,7 +218,7 @@ def run_under(limit: int, command: list[str]) -> Peak:
         stdout=subprocess.DEVNULL,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (limit, limit)),
     )
-    watcher = _Watcher(process.pid, limit)
+    watcher = _Watcher(process, limit)
     watcher.start()
     code = process.wait()
     watcher.ended.set()
@@ -227,23 +231,32 @@ def run_under(limit: int, command: list[str]) -> Peak:
 class _Watcher(threading.Thread):
     """Samples resident sizes and kills the process when one goes beyond the limit."""
 
-    def __init__(self, pid: int, limit: int) -> None:
+    def __init__(self, process: "subprocess.Popen[bytes]", limit: int) -> None:
         super().__init__(daemon=True)
-        self._root, self._limit = psutil.Process(pid), limit
+        self._process, self._limit = process, limit
         self.largest, self.killed, self.ended = 0, False, threading.Event()
 
     def run(self) -> None:
         """Sample fifty times a second until told to end."""
         while not self.ended.wait(0.02):
-            try:
-                tree = [self._root, *self._root.children(recursive=True)]
-                sizes = [process.memory_info().rss for process in tree]
-            except psutil.Error:
-                continue
+            sizes = list(_resident(self._process.pid))
             self.largest = max(self.largest, sum(sizes))
-            if max(sizes) > self._limit:
+            if max(sizes, default=0) > self._limit:
                 self.killed = True
-                self._root.kill()
+                self._process.kill()
+
+
+def _resident(pid: int) -> Iterator[int]:
+    """Yield the resident bytes of a process and of its children; nothing once it has ended."""
+    place = Path("/proc") / str(pid)
+    try:
+        pages = int((place / "statm").read_text().split()[1])
+        children = (place / "task" / str(pid) / "children").read_text().split()
+    except (OSError, IndexError):
+        return
+    yield pages * resource.getpagesize()
+    for child in children:
+        yield from _resident(int(child))
 
 
 def folder_bytes(folder: Path) -> int:

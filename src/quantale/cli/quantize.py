@@ -52,7 +52,7 @@ HeadMethod = Annotated[
     str | None, Option("--head-method", help="How the head is packed [default: rtn].")
 ]
 DtypeOption = Annotated[
-    Dtype | None, Option("--dtype", help="Of what is not packed [default: the model's own].")
+    Dtype | None, Option("--dtype", help="Of what is not packed [default: as in the checkpoint].")
 ]
 
 

@@ -45,6 +45,16 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     sync(path.parent)
 
 
+def write_parts(path: Path, parts: Iterable[bytes]) -> None:
+    """Write a large file of a staging folder part by part."""
+    try:
+        with path.open("wb") as file:
+            file.writelines(parts)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise _as_lacking(error, path) from error
+
+
 def place(source: Path, target: Path) -> None:
     """Give a finished file a second name; it is copied where the file system cannot do that."""
     target.unlink(missing_ok=True)

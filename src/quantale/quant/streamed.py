@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from quantale.core import heap
 from quantale.models.checkpoint import Checkpoint
 from quantale.quant.hf import names_in_files, names_in_memory
 from quantale.quant.linear import PackedModule
@@ -56,6 +57,7 @@ class Streamed:
                 first = self._empty.get(_dotted(owner, key))
                 usable = first is not None and first.shape == tensor.shape
                 module._parameters[key] = first if usable else _parameter(empty)
+        heap.trim()
 
     def rest(self, piece: Piece) -> dict[str, Tensor]:
         """Read the tensors of a piece that are not packed, as they will be stored."""
