@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from peers import run_peer
+from peer_libraries import run_peer
 from torch import Tensor
 
 from quantale.quant.methods.hqq import Hqq
