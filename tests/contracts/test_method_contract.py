@@ -4,29 +4,47 @@ import dataclasses
 import inspect
 import re
 import sys
+from functools import cache
 
 import pytest
 import torch
-from plugin_cases import drawn, inputs, is_frozen, method_cases, output_error, stats_of, weights
+from plugin_cases import (
+    FEW_BITS,
+    drawn,
+    inputs,
+    is_frozen,
+    method_cases,
+    output_error,
+    stats_of,
+    weights,
+)
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from quantale.core.errors import NumericalError, UsageError
 from quantale.core.registry import METHODS
 from quantale.quant.apply import Method, quantize_site
+from quantale.quant.calibration import LayerStats
 from quantale.quant.linear import QuantLinear
 from quantale.quant.methods.rtn import Rtn
 from quantale.quant.packed import PackedTensor
 from quantale.quant.sites import Site, weight_view
 from quantale.quant.stored import plugin_name
 
-CASES = method_cases()
+CASES = method_cases(FEW_BITS)
 WEIGHTS = weights()
 MAY_OVERFLOW = {"huge"}
 """Beyond float16: NumericalError is as good as a finite result."""
 WORSE_THAN_ROUNDING = 4.0
 """A method may lose this much output error against round-to-nearest of its bits, no more."""
 PAPER = re.compile(r"arXiv|doi\.org|proceedings|no paper", re.IGNORECASE)
+
+
+@cache
+def shared_stats(width: int) -> LayerStats:
+    """What calibration saw of inputs of this width; no method may change it."""
+    return stats_of(inputs(width))
+
 
 every_method = pytest.mark.parametrize("method", [c[1] for c in CASES], ids=[c[0] for c in CASES])
 every_name = pytest.mark.parametrize("name", METHODS.names())
@@ -105,31 +123,29 @@ def test_every_setting_is_explained_where_it_is_declared(name: str) -> None:
 
 
 @every_method
-@pytest.mark.parametrize("kind", WEIGHTS)
-def test_any_weight_becomes_the_announced_tensors_and_is_left_as_it_was(
-    method: Method, kind: str
-) -> None:
-    weight = WEIGHTS[kind].clone()
-    stats = stats_of(inputs(weight.shape[1]))
-    seen = stats.hessian.clone()
-    if kind in MAY_OVERFLOW and overflows(method, weight):
-        return
-    packed = method.quantize(weight, stats)
-    check_stored(packed, (weight.shape[0], weight.shape[1]))
-    assert torch.equal(weight, WEIGHTS[kind])
-    assert torch.equal(stats.hessian, seen)
-    assert content(method.quantize(weight, stats)) == content(packed)
+def test_any_weight_becomes_the_announced_tensors_and_is_left_as_it_was(method: Method) -> None:
+    for kind, given in WEIGHTS.items():
+        if kind in MAY_OVERFLOW and overflows(method, given):
+            continue
+        weight, stats = given.clone(), shared_stats(given.shape[1])
+        seen = stats.hessian.clone()
+        packed = method.quantize(weight, stats)
+        check_stored(packed, (weight.shape[0], weight.shape[1]))
+        assert torch.equal(weight, given), kind
+        assert torch.equal(stats.hessian, seen), kind
+        assert content(method.quantize(weight, stats)) == content(packed), kind
 
 
 @every_method
-@pytest.mark.parametrize("kind", sorted(set(WEIGHTS) - MAY_OVERFLOW))
-def test_the_outputs_stay_near_those_of_plain_rounding(method: Method, kind: str) -> None:
-    weight = WEIGHTS[kind]
-    x = inputs(weight.shape[1])
-    found = output_error(weight, method.quantize(weight, stats_of(x)), x)
-    reference = output_error(weight, rounded(method, weight), x)
-    whole = float((x.double() @ weight.double().t()).square().sum())
-    assert found <= max(WORSE_THAN_ROUNDING * reference, share_lost(method) * whole) + 1e-12
+def test_the_outputs_stay_near_those_of_plain_rounding(method: Method) -> None:
+    for kind in sorted(set(WEIGHTS) - MAY_OVERFLOW):
+        weight = WEIGHTS[kind]
+        x, stats = inputs(weight.shape[1]), shared_stats(weight.shape[1])
+        found = output_error(weight, method.quantize(weight, stats), x)
+        reference = output_error(weight, rounded(method, weight), x)
+        whole = float((x.double() @ weight.double().t()).square().sum())
+        allowed = max(WORSE_THAN_ROUNDING * reference, share_lost(method) * whole)
+        assert found <= allowed + 1e-12, kind
 
 
 @every_method
@@ -157,13 +173,13 @@ POOR = {
 
 
 @every_method
-@pytest.mark.parametrize("kind", POOR)
-def test_poor_calibration_data_still_gives_finite_weights(method: Method, kind: str) -> None:
-    x, weight = POOR[kind], drawn(24, 48)
-    packed = method.quantize(weight, stats_of(x))
-    check_stored(packed, (24, 48))
-    bound = WORSE_THAN_ROUNDING * output_error(weight, rounded(method, weight), x)
-    assert output_error(weight, packed, x) <= bound
+def test_poor_calibration_data_still_gives_finite_weights(method: Method) -> None:
+    for kind, x in POOR.items():
+        weight = drawn(24, 48)
+        packed = method.quantize(weight, stats_of(x))
+        check_stored(packed, (24, 48))
+        bound = WORSE_THAN_ROUNDING * output_error(weight, rounded(method, weight), x)
+        assert output_error(weight, packed, x) <= bound, kind
 
 
 @every_method

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from peer_libraries import run_peer
 from torch import Tensor
 
-from peers import run_peer
 from quantale.quant.methods.hqq import Hqq
 
 P, BETA, TURNS, GROUP = 0.7, 10.0, 20, 64

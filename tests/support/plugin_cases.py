@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from quantale.core.errors import UsageError
+from quantale.core.errors import EnvironmentLackingError, UsageError
 from quantale.core.registry import METHODS
 from quantale.quant.apply import Method
 from quantale.quant.calibration import LayerStats
@@ -20,24 +20,35 @@ from quantale.quant.packed import PackedTensor
 
 VALUES: dict[str, tuple[Any, ...]] = {"bits": tuple(range(1, 9)), "group_size": ("row", "tensor")}
 """What is tried for a field; values that the method refuses with a UsageError are left out."""
-MIDDLE: dict[str, Any] = {"bits": 4, "group_size": 8}
-"""What the other fields are meanwhile, and while each switch is turned over."""
+MIDDLE: tuple[dict[str, Any], ...] = ({"bits": 4, "group_size": 8}, {"bits": 4, "group_size": 32})
+"""What the other fields are meanwhile, and while each switch is turned over: the first that the
+method accepts."""
+FEW_BITS = (1, 2, 3, 4, 8)
+"""Enough where methods are tested and not the packing of codes."""
 
 
-def method_cases() -> list[tuple[str, Method]]:
+def method_cases(bits: tuple[int, ...] = VALUES["bits"]) -> list[tuple[str, Method]]:
     """Return (id, method) for every method, one field varied at a time."""
     return [
-        (f"{name}-{_shown(case)}", case) for name in METHODS.names() for case in _cases_of(name)
+        (f"{name}-{_shown(case)}", case)
+        for name in METHODS.names()
+        for case in _cases_of(name)
+        if getattr(case, "bits", bits[0]) in bits
     ]
 
 
-def _cases_of(name: str) -> list[Method]:
+@cache
+def _cases_of(name: str) -> tuple[Method, ...]:
     kind = METHODS.get(name)
     fields = {field.name: field for field in dataclasses.fields(kind)}
     tried = {key: VALUES[key] for key in VALUES if key in fields}
     needed = {key for key, field in fields.items() if field.default is dataclasses.MISSING}
     assert needed <= set(VALUES), f"{name}: add {needed - set(VALUES)} to VALUES"
-    middle = {key: value for key, value in MIDDLE.items() if key in fields}
+    middles = [{key: value for key, value in one.items() if key in fields} for one in MIDDLE]
+    try:
+        middle = next((one for one in middles if any(_accepted(kind, [one]))), middles[0])
+    except EnvironmentLackingError:
+        return ()  # an optional package that is not here
     switches = {k: (not f.default,) for k, f in fields.items() if isinstance(f.default, bool)}
     grid = [middle] + [
         {**middle, key: value}
@@ -45,7 +56,7 @@ def _cases_of(name: str) -> list[Method]:
         for value in values
         if value != middle.get(key)
     ]
-    made = list(_accepted(kind, grid))
+    made = tuple(_accepted(kind, grid))
     assert made, f"{name}: no setting was accepted"
     return made
 

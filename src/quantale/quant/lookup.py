@@ -24,4 +24,6 @@ def _looked_up(layout: Codebook, weight: Tensor) -> PackedTensor:
         scale = scale.amax().reshape(1, 1)
     chosen = scale if layout.double_quant else layout.store_of_scales.rounded(scale)
     codes = layout.codes(split, chosen)
-    return layout.store(codes, scale, (weight.shape[0], weight.shape[1]))
+    return layout.store(
+        codes, layout.store_of_scales.store(scale), (weight.shape[0], weight.shape[1])
+    )

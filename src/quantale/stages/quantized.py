@@ -66,6 +66,7 @@ def make_model(source: Path, job: Job, folder: Path, progress: Progress) -> str:
         error = result.weight_error if result.output_error is None else result.output_error
         progress.advance(1, site=result.site.name, error=error)
 
+    windows = None if job.text is None else _windows(job.text, source, opened, progress)
     calibration = None if windows is None else Calibration(windows, batch_of(windows.shape[1]))
     progress.stage(f"quantize {folder.name.strip('.').removesuffix('.partial')}")
     if fits(opened.model, opened.checkpoint):

@@ -11,6 +11,7 @@ Stored tensors of an (out, in) weight with `groups` groups of `size` columns:
 format and is not stored with each weight.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -96,16 +97,14 @@ class Codebook:
         inverse = 1 / scale.clamp(min=_SMALLEST)  # bitsandbytes multiplies too: ties fall alike
         return order[nearest(ordered, weight * inverse.unsqueeze(-1))]
 
-    def store(self, codes: Tensor, scale: Tensor, shape: tuple[int, int]) -> PackedTensor:
-        """Pack (out, groups, size) codes and their (out, groups) or (1, 1) scales."""
+    def store(
+        self, codes: Tensor, scales: Mapping[str, Tensor], shape: tuple[int, int]
+    ) -> PackedTensor:
+        """Pack (out, groups, size) codes beside the stored tensors of their scales."""
         pad = codes.shape[1] * codes.shape[2] - shape[1]
         if pad:
             codes[:, -1, codes.shape[2] - pad :] = 0
-        tensors = {
-            "weight": bitpack.pack(codes, self.bits),
-            **self.store_of_scales.store(scale),
-        }
-        return PackedTensor(self, shape, tensors)
+        return PackedTensor(self, shape, {"weight": bitpack.pack(codes, self.bits), **scales})
 
     def dequantize(self, packed: PackedTensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Return the (out, in) weight, computed in float32 and then cast."""
