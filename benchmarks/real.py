@@ -6,6 +6,7 @@ a second call makes only what is new.
 """
 
 import argparse
+import re
 from pathlib import Path
 
 from safetensors.torch import save_file
@@ -37,7 +38,7 @@ def main() -> None:
     if not windows.exists():
         model, tokenizer, _ = load(asked.model)
         save_file({"windows": calibration.windows(model, tokenizer)}, windows)
-    chosen = [one for one in (*OURS, *PEERS) if asked.only in one.name]
+    chosen = [one for one in (*OURS, *PEERS) if re.search(asked.only, one.name)]
     make(chosen, asked.model, windows, asked.peers / "bin" / "python", asked.out)
     print(evaluate(asked.model, asked.out, documents, LanguageSettings(cut=asked.cut)))
 
@@ -63,7 +64,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--calibration", help="other data [default: the train part of --data]")
     parser.add_argument("--peers", type=Path, required=True, help="their environment")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--only", default="", help="make only variants whose name holds this")
+    parser.add_argument(
+        "--only", default="", help="make only variants whose name this regular expression finds"
+    )
     parser.add_argument("--documents", type=int, default=100, help="scored, the first ones")
     parser.add_argument("--cut", type=int, help="only the first so many tokens of each")
     parser.add_argument("--samples", type=int, default=64, help="calibration windows")

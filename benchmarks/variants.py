@@ -67,6 +67,18 @@ OURS = (
         for group in (16, 32, 64)
     ),
     *(own(f"hqq-{bits}bit-g64-axis0", "hqq", bits=bits, axis=0) for bits in (4, 3, 2, 1)),
+    *(own(f"gptq-{bits}bit-g{group}-correct", "gptq", bits=bits, group_size=group, correct=0.5)
+      for bits in (8, 4, 3, 2)
+      for group in (32, 64, 128)),
+    *(own(f"gptq-{bits}bit-g64-paper", "gptq", bits=bits, group_size=64, act_order="false",
+          clip="none") for bits in (4, 3, 2)),
+    *(own(f"rtn-{bits}bit-g64-mse", "rtn", bits=bits, group_size=64, clip="mse")
+      for bits in (4, 3, 2)),
+    *(
+        own(f"gptq-{bits}bit-g{group}-e{ends}-correct", "gptq", ends, bits=bits, group_size=group,
+            correct=0.5)
+        for bits, group, ends in ENDS
+    ),
     own("nf4-g64", "nf4"),
     own("nf4-g64-double", "nf4", double_quant=True),
     own("fp4-g64", "fp4"),
