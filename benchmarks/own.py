@@ -77,7 +77,8 @@ def _methods(name: str, settings: dict[str, Any], embedding_bits: int | None) ->
     linear = make_method(name, settings)
     if embedding_bits is None:
         return Methods(linear)
-    ends = {"bits": embedding_bits, "group_size": settings.get("group_size", "row")}
+    group = settings.get("group_size", "row")
+    ends = {"bits": embedding_bits, "group_size": group, "clip": "mse"}
     return Methods(linear, make_method("rtn", ends))
 
 
