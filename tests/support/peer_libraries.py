@@ -1,4 +1,5 @@
-"""Run other libraries in the environment that QUANTALE_PEERS names, a Python executable.
+"""Run other libraries in an environment of their own: that of `make peers`, the folder that PEERS
+names, or the Python executable that QUANTALE_PEERS names.
 
 They cannot live in this environment: some change versions of what is here, and transformers
 imports hqq with warnings as soon as it finds it.
@@ -9,6 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from repository import ROOT
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -18,13 +20,14 @@ def run_peer(script: str, tensors: dict[str, Tensor], folder: Path) -> dict[str,
 
     Skips the test when there is no such environment.
     """
-    python = os.environ.get("QUANTALE_PEERS")
-    if not python or not Path(python).is_file():
-        pytest.skip("QUANTALE_PEERS names no Python executable of an environment with the peers")
+    folder_of_peers = Path(os.environ.get("PEERS", ROOT / ".venv-peers"))
+    python = Path(os.environ.get("QUANTALE_PEERS", folder_of_peers / "bin" / "python"))
+    if not python.is_file():
+        pytest.skip(f"there is no {python}: make peers, or name one with QUANTALE_PEERS")
     program, given, made = folder / "peer.py", folder / "given.st", folder / "made.st"
     program.write_text(script, encoding="utf-8")
     save_file(tensors, given)
-    command = [python, str(program), str(given), str(made)]
+    command = [str(python), str(program), str(given), str(made)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     return load_file(made)

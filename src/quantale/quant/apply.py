@@ -109,8 +109,8 @@ def _errors(
     for rows in chunks(*packed.shape) if apart else [slice(0, packed.shape[0])]:
         part = weight[rows]
         wrong = _rows(packed, rows) - part if apart else packed.dequantize() - part
-        sums[0] += wrong.square().sum()
-        sums[1] += part.square().sum()
+        sums[0] += _energy(wrong)
+        sums[1] += _energy(part)
         if stats is not None:
             sums[2] += _energy(wrong, stats.hessian)
             sums[3] += _energy(part, stats.hessian)
@@ -128,5 +128,15 @@ def _ratio(part: float, whole: float) -> float:
     return part / whole if whole > 0 else 0.0
 
 
-def _energy(weight: Tensor, hessian: Tensor) -> Tensor:
-    return (weight @ hessian).mul_(weight).sum()
+def _energy(weight: Tensor, hessian: Tensor | None = None) -> float:
+    """Return the sum over rows of w H wT; None: of the squares.
+
+    Very large and very small weights are scaled, so that their squares do not leave float32.
+    """
+    low, high = torch.aminmax(weight)
+    power = 1.0 if hessian is None else float(hessian.diagonal().max())
+    unit = max(-float(low), float(high)) * max(power, 0.0) ** 0.5
+    unit = 1.0 if unit == 0 or 1e-12 < unit < 1e12 else unit
+    scaled = weight if unit == 1.0 else weight / unit
+    squares = scaled.square() if hessian is None else (scaled @ hessian).mul_(scaled)
+    return float(squares.sum()) * unit * unit

@@ -164,12 +164,12 @@ class Affine:
         span = (high - low) / self.top
         if self.zero_dtype is not None:
             span = torch.maximum(span, low.abs() / _LARGEST_ZERO)
-        scale = self._stored(self.store_of_scales.store(_usable(span)))
+        scale = self._stored(self.store_of_scales.store(self._usable(span)))
         return self.rounded(span, -low / scale)
 
     def rounded(self, scale: Tensor, zero_point: Tensor | None = None) -> Grid:
         """Return the grid of these scales and zero points, (out, groups) float32, as stored."""
-        stored = self.store_of_scales.store(_usable(scale))
+        stored = self.store_of_scales.store(self._usable(scale))
         scale = self._stored(stored)
         grid = Grid(scale, torch.full_like(scale, self.middle), self.top, stored)
         return grid if self.symmetric or zero_point is None else self.moved(grid, zero_point)
@@ -262,7 +262,10 @@ class Affine:
         scale = self.store_of_scales.read(tensors)
         return torch.where(scale > 0, scale, torch.finfo(DTYPES[self.scale_dtype]).tiny)
 
+    def _usable(self, scale: Tensor) -> Tensor:
+        """Return the scales with 1 for groups without any extent.
 
-def _usable(scale: Tensor) -> Tensor:
-    """Return the scales with 1 for groups without any extent."""
-    return torch.where(scale > 0, scale, torch.ones_like(scale))
+        One bit of a symmetric grid cannot be zero: there it is the smallest number.
+        """
+        smallest = torch.finfo(DTYPES[self.scale_dtype]).tiny
+        return torch.where(scale > 0, scale, 1.0 if self.middle.is_integer() else smallest)

@@ -52,11 +52,11 @@ class Binary:
 
 def _signs(layout: Affine, split: Tensor, real: Tensor) -> Grid:
     """Return the grid of -mean |w| and mean |w|."""
-    total, count = split.abs().sum(-1), real.sum(-1)
+    total, count = split.abs().sum(-1, dtype=torch.float64), real.sum(-1)
     if layout.group_size == "tensor":
         total = total.sum().reshape(1, 1)
         count = (count.sum() * split.shape[0]).reshape(1, 1)
-    return layout.rounded(2 * total / count)
+    return layout.rounded((2 * total / count).to(torch.float32))
 
 
 def _two_means(layout: Affine, split: Tensor, real: Tensor) -> Grid:

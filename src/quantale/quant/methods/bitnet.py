@@ -45,8 +45,8 @@ class Bitnet:
     def _absmean(self, split: Tensor, width: int) -> Tensor:
         """Return the mean magnitude of every group, the padding not counted."""
         if self.group_size == "tensor":
-            return split.abs().mean().reshape(1, 1)
+            return split.abs().mean(dtype=torch.float64).to(torch.float32).reshape(1, 1)
         _, count, size = split.shape
         sizes = torch.full((count,), float(size))
         sizes[-1] = width - (count - 1) * size
-        return split.abs().sum(-1) / sizes
+        return (split.abs().sum(-1, dtype=torch.float64) / sizes).to(torch.float32)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from quantale.core.errors import UsageError
+from quantale.core.errors import NumericalError, UsageError
 from quantale.quant import fit
 from quantale.quant.calibration import LayerStats
 from quantale.quant.formats.affine import Affine, Grid
@@ -72,4 +72,7 @@ class Rtn:
             return fit.fitted(layout, split)
         if stats is None:
             raise UsageError('rtn with clip="activations" needs calibration data; none was given')
-        return fit.fitted(layout, split, fit.columns(stats.power(), self.group_size))
+        power = stats.power()
+        if not torch.isfinite(power).all():
+            raise NumericalError("the inputs are not finite; look for overflow in the activations")
+        return fit.fitted(layout, split, fit.columns(power, self.group_size))
