@@ -1,8 +1,8 @@
 """Quantize models that do not fit into the memory that the process may have.
 
-    python benchmarks/scale.py 1b gptq --limit-gib 2 --folder /some/large/disk
-    python benchmarks/scale.py 8b hqq --limit-gib 6 --folder /some/large/disk
-    python benchmarks/scale.py 8b gptq --blocks 2 --limit-gib 6 --folder /some/large/disk
+    python -m benchmarks.scale 1b gptq --limit-gib 2 --folder /some/large/disk
+    python -m benchmarks.scale 8b hqq --limit-gib 6 --folder /some/large/disk
+    python -m benchmarks.scale 8b gptq --blocks 2 --limit-gib 6 --folder /some/large/disk
 
 Makes a Llama of that geometry with random bf16 weights, a shard a block, and runs the command
 `quantale quantize` on it. What the limit is: the kernel refuses the process, and the fresh process

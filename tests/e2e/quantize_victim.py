@@ -1,6 +1,7 @@
 """The process that `test_quantize_kills.py` kills: GPTQ on a small GPT-2, one order a time.
 
-An order names the output folder, the journal of quantized sites, and whether to be the broken twin.
+An order names the output folder, the journal of quantized sites, whether one file or shards shall
+come out, and whether to be the broken twin.
 """
 
 import os
@@ -24,7 +25,7 @@ from quantale.core.progress import Silent
 from quantale.core.recipe import VariantSection
 from quantale.core.run import Run, RunKey
 from quantale.data.documents import Document, Documents
-from quantale.quant import sequential
+from quantale.quant import sequential, shards
 from quantale.quant.apply import Method, SiteResult, quantize_site
 from quantale.quant.calibration import LayerStats
 from quantale.quant.sites import LINEAR_ROLES, Site
@@ -85,6 +86,8 @@ def work(order: dict[str, Any]) -> None:
     keep_journal(Path(order["journal"]))
     if order["broken"]:
         write_in_place()
+    if order["kind"] == "shards":
+        patch.object(shards, "WHOLE_LIMIT", 0).start()
     quantize_stage(
         source_of(str(base)),
         VARIANT,

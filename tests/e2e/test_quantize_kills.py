@@ -40,8 +40,8 @@ class Outcome:
 class Place:
     """Quantizations of one base model in children of a server."""
 
-    def __init__(self, folder: Path, *, broken: bool) -> None:
-        self.folder, self.broken = folder, broken
+    def __init__(self, folder: Path, *, broken: bool, kind: str = "one file") -> None:
+        self.folder, self.broken, self.kind = folder, broken, kind
         script = Path(__file__).with_name("quantize_victim.py")
         self.server = KillServer(script, folder / "stderr.txt")
         self.quantize("never")  # the first order makes the base model
@@ -58,6 +58,7 @@ class Place:
             target=str(self.folder / name),
             journal=str(self.folder / f"{name}.journal"),
             broken=self.broken,
+            kind=self.kind,
             kill_after=kill_after,
             once=self.folder / f".{name}.partial" / "config.json" if writing else None,
         )
@@ -75,9 +76,10 @@ class Place:
         return path.read_text().split() if path.exists() else []
 
 
-@pytest.fixture(params=[False], ids=["sound"])
+@pytest.fixture(params=["sound"])
 def place(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Place]:
-    made = Place(tmp_path, broken=request.param)
+    kind = "shards" if request.param == "shards" else "one file"
+    made = Place(tmp_path, broken=request.param == "broken", kind=kind)
     yield made
     made.server.stop()
 
@@ -98,7 +100,8 @@ def kills(place: Place) -> Iterator[Outcome]:
     place.quantize("warm-up")
     seconds = min(place.quantize(name)[1] for name in ("whole", "again"))
     expected = result_of(place.folder / "whole")
-    assert set(expected) >= {"run.json", "model.safetensors", "layers.jsonl", "ledger.json"}
+    weights = {"one file": "model.safetensors", "shards": "model-00003-of-00006.safetensors"}
+    assert set(expected) >= {"run.json", weights[place.kind], "layers.jsonl", "ledger.json"}
     assert result_of(place.folder / "again") == expected
     written = seconds_of_writing(place.folder / "whole")
     moments, count = random.Random(20), 0
@@ -141,6 +144,7 @@ def resumed(place: Place, name: str, expected: dict[str, bytes]) -> Outcome:
     )
 
 
+@pytest.mark.parametrize("place", ["sound", "shards"], indirect=True)
 def test_every_killed_quantization_resumes_to_the_bytes_of_a_whole_one(
     place: Place,
 ) -> None:
@@ -158,7 +162,7 @@ def test_every_killed_quantization_resumes_to_the_bytes_of_a_whole_one(
         assert not any(f"h.{outcome.finished_blocks - 1}." in site for site in outcome.repeated)
 
 
-@pytest.mark.parametrize("place", [True], ids=["broken"], indirect=True)
+@pytest.mark.parametrize("place", ["broken"], indirect=True)
 def test_the_harness_catches_a_writer_without_rename_and_manifest(
     place: Place,
 ) -> None:
