@@ -272,7 +272,7 @@ def interrupt(waiting: dict["subprocess.Popen[str]", signal.Signals]) -> None:
     [
         ("--preset w9g32", "bits: Input should be less than or equal to 8; 9 came"),
         ("--bits 4 --group-size 0", "group_size: "),
-        ("--preset w1", "bits: Input should be greater than or equal to 2; 1 came"),
+        ("--preset w0", "bits: Input should be greater than or equal to 1; 0 came"),
     ],
 )
 def test_bits_and_groups_out_of_range_are_usage_errors(
