@@ -33,7 +33,7 @@ from quantale.stages.calibration import CalibrationText
 from quantale.stages.quantize import quantize_stage, source_of
 
 BLOCKS, CONTEXT, WIDTH, VOCABULARY = 5, 64, 96, 400
-SAMPLES = 16
+SAMPLES = 48
 VARIANT = VariantSection(
     name="w3", method="gptq", bits=3, group_size=32, embedding_bits=8, settings={"damp": 0.02}
 )
@@ -69,7 +69,7 @@ def write_base(folder: Path) -> None:
 def calibration() -> CalibrationText:
     """Return random stories, the same ones in every process."""
     generator = torch.Generator().manual_seed(11)
-    draws = torch.randint(2, VOCABULARY, (40, 60), generator=generator).tolist()
+    draws = torch.randint(2, VOCABULARY, (120, 60), generator=generator).tolist()
     items = [
         Document(" ".join(f"w{token}" for token in tokens), str(index), {})
         for index, tokens in enumerate(draws)

@@ -39,7 +39,8 @@ Calibration = Annotated[
 ]
 Samples = Annotated[int, Option("--nsamples", min=1, help="Windows of that text.")]
 Length = Annotated[
-    int | None, Option("--seqlen", min=2, help="Tokens a window [default: the model's context].")
+    int | None,
+    Option("--seqlen", min=2, help="Tokens a window [default: the context, at most 2048]."),
 ]
 EmbeddingBits = Annotated[
     int | None, Option("--embedding-bits", min=1, max=8, help="Pack the embedding too.")

@@ -147,7 +147,7 @@ class CalibrationSection(Section):
     samples: Count = 64
     """Windows."""
     length: Annotated[int, Field(ge=2)] | None = None
-    """Tokens a window; None: the model's context."""
+    """Tokens a window; None: the model's context, 2,048 at most."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Which windows are drawn."""
     generated: bool = False

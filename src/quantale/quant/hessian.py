@@ -73,14 +73,29 @@ def _reversed(hessian: Tensor, order: Tensor) -> Tensor:
 
 
 def _factor(lower: Tensor) -> Factor:
-    """Return the factor of a reversed Hessian from its lower Cholesky factor in float64."""
+    """Return the factor of a reversed Hessian from its lower Cholesky factor in float64.
+
+    The result lies in the first half of the memory of `lower`, which is used up: beside the Hessian
+    there is never more than this one buffer.
+    """
     size = lower.shape[0]
     root = lower.diagonal().to(torch.float32)
-    unit = torch.empty(size, size)
-    for rows in chunks(size, size):
+    flat = lower.view(torch.float32).view(-1)[: size * size]
+    for rows in chunks(size, size):  # reads ahead of where it writes
         part = lower[rows].to(torch.float32).div_(root)
-        unit[size - rows.stop : size - rows.start] = part.flip(0, 1)
-    return Factor(unit, root.square().flip(0))
+        flat[rows.start * size : rows.stop * size] = part.view(-1)
+    _turn(flat)
+    return Factor(flat.view(size, size), root.square().flip(0))
+
+
+def _turn(flat: Tensor) -> None:
+    """Reverse a vector in place: a matrix turned by half a circle."""
+    count = flat.numel()
+    for part in chunks(count // 2, 1):
+        mirrored = slice(count - part.stop, count - part.start)
+        head = flat[part].flip(0)
+        flat[part] = flat[mirrored].flip(0)
+        flat[mirrored] = head
 
 
 def _cholesky(matrix: Tensor) -> bool:

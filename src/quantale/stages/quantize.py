@@ -43,7 +43,7 @@ def quantize(
 
     method: for the linear layers of the blocks; `Methods` names embeddings and head too, rules say
     it of any site. data: what calibrates, in the grammar of `--data`; None: the model writes text
-    itself where a method calibrates. length: tokens a window, None for the model's context.
+    itself where a method calibrates. length: tokens a window, None for the context, 2,048 at most.
     """
     network, tokenizer = model[0], model[1]
     methods = _methods(method)

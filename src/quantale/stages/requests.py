@@ -37,7 +37,7 @@ class QuantizeRequest:
     samples: int = 64
     """Calibration windows."""
     length: int | None = None
-    """Tokens a window; None for the model's context."""
+    """Tokens a window; None for the model's context, 2,048 at most."""
     seed: int = 0
     """Which windows are drawn, or written."""
 

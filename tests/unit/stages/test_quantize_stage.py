@@ -16,10 +16,12 @@ from quantale.core.errors import DataError, UsageError
 from quantale.core.progress import Silent
 from quantale.core.recipe import RuleSection
 from quantale.core.records import read_json
+from quantale.data.documents import Document, Documents
 from quantale.quant.methods.gptq import Gptq
 from quantale.quant.methods.nf4 import Nf4
 from quantale.quant.methods.rtn import Rtn
 from quantale.quant.rules import Rule
+from quantale.stages.calibration import CalibrationText
 from quantale.stages.inspect import inspect_model
 from quantale.stages.quantize import quantize_model
 from quantale.stages.requests import QuantizeRequest
@@ -65,9 +67,9 @@ class Notes(Silent):
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("base") / "model"
     tiny_llama().save_pretrained(folder)
-    words = Tokenizer(models.WordLevel({f"w{i}": i for i in range(VOCABULARY)}, unk_token="w1"))
-    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    wrapped = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="w1", bos_token="w0")
+    words = {f"w{i}": i for i in range(VOCABULARY)}
+    made = spaced(Tokenizer(models.WordLevel(words, unk_token="w1")))
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=made, unk_token="w1", bos_token="w0")
     wrapped.save_pretrained(folder)
     return folder
 
@@ -156,6 +158,25 @@ def test_without_data_the_model_writes_its_own_and_says_so(base: Path, tmp_path:
 
 def weights(folder: Path) -> bytes:
     return (folder / "model.safetensors").read_bytes()
+
+
+def test_windows_are_no_longer_than_asked_or_2048_tokens() -> None:
+    documents = Documents.collect((Document("w1 " * 12_000, "0", {}),), "long", "train")
+    words = {f"w{i}": i for i in range(VOCABULARY)}
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=spaced(Tokenizer(models.WordLevel(words, unk_token="w1"))), bos_token="w0"
+    )
+    network = tiny_llama()
+    for context, asked, length in ((64, None, 64), (8192, None, 2048), (8192, 4096, 4096)):
+        network.config.max_position_embeddings = context
+        text = CalibrationText(documents, 1, asked, 0)
+        assert text.windows(network, tokenizer).shape == (1, length)
+
+
+def spaced(tokenizer: Tokenizer) -> Tokenizer:
+    """Let a tokenizer split at spaces."""
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return tokenizer
 
 
 def test_calibration_text_is_named_with_its_tokens(base: Path, tmp_path: Path) -> None:
