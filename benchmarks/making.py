@@ -1,6 +1,7 @@
 """Make every variant of a model, each in a process of its own, once."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -21,20 +22,22 @@ _ENVIRONMENT = {
 def make(
     variants: Sequence[Variant], model: Path, calibration: Path, peers: Path, out: Path
 ) -> None:
-    """Make the folder OUT/NAME of every variant that has none; `peers` is their interpreter.
+    """Make the folder OUT/NAME of every variant that is not done; `peers` is their interpreter.
 
-    A variant that fails leaves its last line of output in OUT/NAME/error.txt.
+    A variant that fails leaves its last line of output in OUT/NAME/error.txt. One that a signal
+    ended says nothing about its maker: that stops everything, and a later call makes it again.
     """
     out.mkdir(parents=True, exist_ok=True)
     for number, variant in enumerate(variants, start=1):
         target = out / variant.name
-        if target.exists():
+        if any((target / name).exists() for name in ("result.json", "error.txt")):
             continue
+        shutil.rmtree(target, ignore_errors=True)
         started = time.perf_counter()
         error = run_variant(variant, model, target, calibration, peers)
         seconds = time.perf_counter() - started
         if error is not None:
-            target.mkdir()
+            target.mkdir(exist_ok=True)
             (target / "error.txt").write_text(error + "\n", encoding="utf-8")
         print(f"{number}/{len(variants)} {variant.name}: {error or f'{seconds:.0f} s'}", flush=True)
 
@@ -48,7 +51,10 @@ def run_variant(
     *options: str,
     threads: int = 1,
 ) -> str | None:
-    """Run one variant in a fresh process; returns the last line of output when it fails."""
+    """Run one variant in a fresh process; returns the last line of output when it fails.
+
+    Raises SystemExit when a signal ended it.
+    """
     ours = variant.maker == "quantale"
     command = [
         sys.executable if ours else str(peers),
@@ -68,6 +74,8 @@ def run_variant(
     )
     if done.returncode == 0:
         return None
+    if done.returncode < 0:
+        raise SystemExit(f"{variant.name}: ended by signal {-done.returncode}; start again")
     lines = [line for line in done.stderr.splitlines() if line.strip()]
     return lines[-1].strip() if lines else f"exit {done.returncode}"
 
