@@ -27,6 +27,8 @@ class Factor:
     """(in, in) float32, unit upper triangular."""
     power: Tensor
     """(in,) float32, positive."""
+    damp: float
+    """What was added to the diagonal."""
 
     def solve(self, right: Tensor) -> Tensor:
         """Return X with X H = right, both (rows, in) float32."""
@@ -57,7 +59,7 @@ def factorize(hessian: Tensor, damp: float, order: Tensor | None = None) -> Fact
         buffer = _reversed(hessian, order)
         buffer.diagonal().copy_((diagonal + damp * mean).flip(0))
         if _cholesky(buffer):
-            return _factor(buffer)
+            return _factor(buffer, float(damp * mean))
         del buffer  # before the next one is made
         damp *= 10
     raise NumericalError("the Hessian stays singular; use more calibration data or raise damp")
@@ -72,7 +74,7 @@ def _reversed(hessian: Tensor, order: Tensor) -> Tensor:
     return buffer
 
 
-def _factor(lower: Tensor) -> Factor:
+def _factor(lower: Tensor, damp: float) -> Factor:
     """Return the factor of a reversed Hessian from its lower Cholesky factor in float64.
 
     The result lies in the first half of the memory of `lower`, which is used up: beside the Hessian
@@ -85,7 +87,7 @@ def _factor(lower: Tensor) -> Factor:
         part = lower[rows].to(torch.float32).div_(root)
         flat[rows.start * size : rows.stop * size] = part.view(-1)
     _turn(flat)
-    return Factor(flat.view(size, size), root.square().flip(0))
+    return Factor(flat.view(size, size), root.square().flip(0), damp)
 
 
 def _turn(flat: Tensor) -> None:

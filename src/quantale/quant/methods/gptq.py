@@ -4,25 +4,28 @@ Frantar et al., "GPTQ: Accurate Post-Training Quantization for Generative Pre-tr
 Transformers", arXiv 2210.17323, algorithm 1, written as LDLQ (see quant/hessian.py), which is the
 same rounding without an inverse of the Hessian.
 
-- `act_order`: columns in the order of falling Hessian diagonal (section 3.3 of the authors' code).
-  Differs: the grids are those of the original column groups ("static groups"), so that no index
-  of columns is stored.
+- `act_order`: columns in the order of falling Hessian diagonal, as in the authors' code. Differs:
+  no index of columns is stored. With static groups the order is free; otherwise whole groups are
+  ordered, and columns inside their group, so that the grid of a group can still be chosen from
+  its updated weights (GPTQModel calls this `act_group_aware`).
 - `clip`: the grid of each group is searched for the smallest error that the Hessian's diagonal
   sees (quant/fit.py) instead of spanning the extremes.
 - `correct`: the layer is fitted to the outputs of the full-precision model although its inputs
   come from quantized layers. Li et al., "GPTAQ", arXiv 2504.02692, and Zhang et al., "Qronos",
   arXiv 2505.11695: the sweep starts from W + W C H^-1, C = E[(r - x) xT], r being the input in
   full precision; that is the exact minimum which Qronos rounds from.
+- `refine`: after the sweep, passes of coordinate descent over codes and scales (quant/descent.py).
 - Dead columns (inputs always zero) are rounded to nearest instead of being zeroed.
 
 The defaults are what serves best at equal bytes (docs/quantization.md). The paper's own algorithm
-is `act_order=False, clip="none"`.
+is `act_order=False, clip="none", refine=0`.
 
 Layers are calibrated in the order of execution on what the quantized ones before them give
 ("true sequential"), see quant/sequential.py.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -30,6 +33,7 @@ from torch import Tensor
 from quantale.core.errors import UsageError
 from quantale.quant import fit
 from quantale.quant.calibration import LayerStats
+from quantale.quant.descent import Quadratic, descend
 from quantale.quant.formats.affine import Affine, Grid
 from quantale.quant.hessian import MAX_DAMP, Factor, factorize
 from quantale.quant.packed import PackedTensor
@@ -52,11 +56,13 @@ class Gptq:
     act_order: bool = True
     """Quantize columns by falling diagonal of the Hessian."""
     static_groups: bool = False
-    """Choose all grids from the original weights; implied by `act_order` and `double_quant`."""
+    """Choose all grids from the original weights; implied by `double_quant`."""
     clip: str = "activations"
     """"none", "mse" or "activations": how the grid of a group is searched."""
     correct: float = 0.0
     """0 to 1: how much of the error of quantized inputs the layer makes up for."""
+    refine: int = 2
+    """Passes of coordinate descent after the sweep."""
     damp: float = 0.01
     """Share of the mean diagonal that is added to the diagonal."""
     block_size: int = 128
@@ -76,6 +82,8 @@ class Gptq:
             raise UsageError(f"gptq: damp must lie in (0, {MAX_DAMP:g}], {self.damp} came")
         if self.block_size < 1:
             raise UsageError(f"gptq: block_size must be at least 1, {self.block_size} came")
+        if self.refine < 0:
+            raise UsageError(f"gptq: refine must be at least 0, {self.refine} came")
         if not 0 <= self.correct <= 1:
             raise UsageError(f"gptq: correct must lie in [0, 1], {self.correct} came")
 
@@ -99,24 +107,39 @@ class Gptq:
             self.zero_dtype,
             self.double_quant,
         )
-        factor, order = self._factor(stats.hessian)
+        order = self._order(layout, stats.hessian.diagonal())
+        factor = factorize(stats.hessian, self.damp, order)
         weight = self._target(weight.detach().to(torch.float32), stats, factor, order)
 
         def rounded(rows: Tensor) -> PackedTensor:
             grids = self._grids(layout, rows, stats)
             codes = _sweep(rows.t()[order], factor, order, grids, self.block_size)
-            codes = codes[torch.argsort(order)].t()
+            codes, grid = codes[torch.argsort(order)], grids.joined()
+            if self.refine:
+                cost = Quadratic(rows.t().contiguous(), stats.hessian, factor.damp)
+                codes, grid = descend(layout, cost, codes, grid, self.refine)
             shape = (rows.shape[0], rows.shape[1])
-            return layout.store(layout.split(codes), grids.joined(), shape)
+            return layout.store(layout.split(codes.t()), grid, shape)
 
         return by_rows(layout, weight, rounded, _SWEPT)
 
-    def _factor(self, hessian: Tensor) -> tuple[Factor, Tensor]:
-        """Return the factor of the Hessian in the order of the sweep, and that order."""
+    @property
+    def _static(self) -> bool:
+        """Whether all grids are chosen before the sweep."""
+        return self.static_groups or self.double_quant
+
+    def _order(self, layout: Affine, diagonal: Tensor) -> Tensor:
+        """Return the columns in the order of the sweep, (in,)."""
         if not self.act_order:
-            return factorize(hessian, self.damp), torch.arange(hessian.shape[0])
-        order = torch.argsort(hessian.diagonal(), descending=True, stable=True)
-        return factorize(hessian, self.damp, order), order
+            return torch.arange(diagonal.shape[0])
+        order = torch.argsort(diagonal, descending=True, stable=True)
+        if self._static:
+            return order
+        group = torch.arange(diagonal.shape[0]) // layout.size(diagonal.shape[0])
+        count = layout.groups(diagonal.shape[0])
+        strength = torch.zeros(count).index_add(0, group, diagonal) / torch.bincount(group)
+        rank = torch.argsort(torch.argsort(strength, descending=True, stable=True))
+        return order[torch.argsort(rank[group[order]], stable=True)]
 
     def _target(self, weight: Tensor, stats: LayerStats, factor: Factor, order: Tensor) -> Tensor:
         """Return the weight that the sweep starts from."""
@@ -132,8 +155,7 @@ class Gptq:
         if self.clip != "none":
             power = torch.ones_like(stats.absmax) if self.clip == "mse" else stats.power()
             importance = fit.columns(power, self.group_size)
-        static = self.static_groups or self.act_order or self.double_quant
-        return _Grids(layout, weight, importance, moving=not static)
+        return _Grids(layout, weight, importance, moving=not self._static)
 
 
 class _Grids:
@@ -153,9 +175,13 @@ class _Grids:
         """Return the grid of a group, (out, 1) or (1, 1) tensors."""
         return self._seen[group] if self._whole is None else self._whole.column(group)
 
-    def enter(self, group: int, columns: Tensor) -> None:
-        """Choose the grid of a group from its (columns, out) weights as updated so far."""
-        split = torch.nn.functional.pad(columns.t(), (0, self.size - columns.shape[0]))
+    def enter(self, group: int, where: Tensor, columns: Tensor) -> None:
+        """Choose the grid of a group from its (columns, out) weights as updated so far.
+
+        where: (columns,), which columns of the weight they are.
+        """
+        split = columns.new_zeros(columns.shape[1], self.size)
+        split[:, where - group * self.size] = columns.t()
         importance = self._importance
         self._seen[group] = self._choose(
             split.unsqueeze(1), None if importance is None else importance[group : group + 1]
@@ -180,28 +206,29 @@ def _sweep(weight: Tensor, factor: Factor, order: Tensor, grids: _Grids, block_s
     """Return the codes (in, out) float32 of (in, out) weights, both in the order of the sweep.
 
     Errors of earlier blocks reach a block by one product, those inside it one by one. Blocks end
-    where groups end, so that a moving grid sees its whole group up to date.
+    where groups end if grids move, so that a group is up to date when its grid is chosen.
     """
     feedback = factor.unit.t()  # (in, in): row k holds what errors before it ask of column k
-    width = weight.shape[0]
-    block_size = min(block_size, grids.size) if grids.moving else block_size
     groups = (order // grids.size).tolist()
     errors, codes = torch.zeros_like(weight), torch.empty_like(weight)
-    start = 0
-    while start < width:
-        edge = (start // grids.size + 1) * grids.size if grids.moving else width
-        stop = min(start + block_size, edge, width)
-        if grids.moving and start % grids.size == 0:
-            last = min(edge, width)
-            ahead = weight[start:last] + feedback[start:last, :start] @ errors[:start]
-            grids.enter(start // grids.size, ahead)
-        block = weight[start:stop] + feedback[start:stop, :start] @ errors[:start]
-        inside = feedback[start:stop, start:stop]
-        found = [grids.at(group) for group in groups[start:stop]]
-        codes[start:stop], values = _round_block(block, weight[start:stop], inside, found)
-        errors[start:stop] = weight[start:stop] - values
-        start = stop
+    for first, last in _runs(groups) if grids.moving else [(0, len(groups))]:
+        if grids.moving:
+            ahead = weight[first:last] + feedback[first:last, :first] @ errors[:first]
+            grids.enter(groups[first], order[first:last], ahead)
+        for start in range(first, last, block_size):
+            stop = min(start + block_size, last)
+            block = weight[start:stop] + feedback[start:stop, :start] @ errors[:start]
+            inside = feedback[start:stop, start:stop]
+            found = [grids.at(group) for group in groups[start:stop]]
+            codes[start:stop], values = _round_block(block, weight[start:stop], inside, found)
+            errors[start:stop] = weight[start:stop] - values
     return codes
+
+
+def _runs(groups: list[int]) -> list[tuple[int, int]]:
+    """Return where columns of one group start and end."""
+    starts = [k for k, group in enumerate(groups) if not k or group != groups[k - 1]]
+    return list(pairwise([*starts, len(groups)]))
 
 
 def _round_block(
