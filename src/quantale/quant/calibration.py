@@ -17,6 +17,9 @@ from torch import Tensor, nn
 from quantale.core.errors import DataError, NumericalError, UsageError
 from quantale.quant.relay import BlockCall, Stop
 
+_TILE = 256
+"""Columns of a Hessian that are computed together."""
+
 
 @dataclass
 class LayerStats:
@@ -45,7 +48,7 @@ class LayerStats:
         flat = x.detach().reshape(-1, self.width).to(torch.float32)
         self.rows += flat.shape[0]
         kept, share = 1 - flat.shape[0] / self.rows, 2 / self.rows
-        self.hessian.mul_(kept).addmm_(flat.t(), flat, alpha=share)
+        _add_square(self.hessian.mul_(kept), flat, share)
         torch.maximum(self.absmax, flat.abs().amax(0), out=self.absmax)
         if reference is not None:
             off = reference.detach().reshape(-1, self.width).to(torch.float32) - flat
@@ -55,6 +58,15 @@ class LayerStats:
     def power(self) -> Tensor:
         """Return the mean square of every input, (in,) float32."""
         return self.hessian.diagonal() / 2
+
+
+def _add_square(hessian: Tensor, x: Tensor, share: float) -> None:
+    """Add share * xT x for x: (rows, in), at about half the products: the result is symmetric."""
+    width = hessian.shape[0]
+    for start in range(0, width, _TILE):
+        rows = slice(start, min(start + _TILE, width))
+        hessian[rows, start:].addmm_(x[:, rows].t(), x[:, start:], alpha=share)
+        hessian[rows.stop :, rows] = hessian[rows, rows.stop :].t()
 
 
 def input_groups(

@@ -107,23 +107,29 @@ class Hqq:
     def _zero_points(self, split: Tensor, grid: Grid, real: Tensor) -> Tensor:
         """Return the best zero points (out, groups) that the solver meets.
 
+        All in units of the scale, where the error e is weight + zero - code, and the mean of the
+        second sub-problem moves the zero by that of the part of e that the threshold cut off.
         They are rounded when the solver is done: rounded at every turn they would stand still.
         """
-        best, beta = grid.zero_point, self.beta
-        least = torch.full_like(best, float("inf"))
+        wanted, members = split / grid.scale.unsqueeze(-1), real.sum(-1)
+        padded = bool((members < real.shape[-1]).any())
+        steepness = grid.scale.pow(self.norm - 2).unsqueeze(-1)
+        zero = best = grid.zero_point
+        beta, least = self.beta, torch.full_like(best, float("inf"))
+        codes, size = torch.empty_like(wanted), torch.empty_like(wanted)
         for _ in range(self.iterations + 1):
-            codes = grid.codes(split)
-            wrong = (split - grid.values(codes)).mul_(real)
-            size = wrong.abs()
-            error = size.sum(-1)
-            best, gained = torch.where(error < least, grid.zero_point, best), least - error
+            off = wanted + zero.unsqueeze(-1)
+            torch.round(off, out=codes)
+            off.sub_(codes.clamp_(0, grid.top))
+            if padded:
+                off.mul_(real)
+            error = torch.abs(off, out=size).sum(-1)
+            best, gained = torch.where(error < least, zero, best), (least - error) * grid.scale
             least = torch.minimum(error, least)
-            if float(gained.clamp(min=0).sum()) <= _ENOUGH * float(least.sum()):
+            if float(gained.clamp(min=0).sum()) <= _ENOUGH * float((least * grid.scale).sum()):
                 break
-            steep = size.clamp_(min=_SMALLEST).pow(self.norm - 1)
-            shrunk = wrong.sign().mul_(size.sub_(steep, alpha=1 / beta).clamp_(min=0))
-            wanted = (split - shrunk).div_(grid.scale.unsqueeze(-1))
-            zero = (codes - wanted).mul_(real).sum(-1) / real.sum(-1)
-            grid = Grid(grid.scale, zero, grid.top)
+            cut = torch.clamp(size, min=_SMALLEST, out=codes).pow_(self.norm - 1)
+            cut = torch.minimum(cut.mul_(steepness / beta), size, out=codes).copysign_(off)
+            zero = zero - cut.sum(-1) / members
             beta *= self.kappa
         return best
