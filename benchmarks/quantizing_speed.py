@@ -24,7 +24,7 @@ from quantale.core.records import read_json
 
 CONTENDERS = (
     own("gptq", "gptq", bits=4, group_size=64),
-    own("gptq-plain", "gptq", bits=4, group_size=64, act_order=False, clip="none"),
+    own("gptq-plain", "gptq", bits=4, group_size=64, act_order=False, clip="none", refine=0),
     peer("gptqmodel", "gptqmodel", bits=4, group_size=64),
     own("hqq", "hqq", bits=4, group_size=64),
     peer("hqqlib", "hqq", bits=4, group_size=64),

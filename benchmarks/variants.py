@@ -71,7 +71,7 @@ OURS = (
       for bits in (8, 4, 3, 2)
       for group in (32, 64, 128)),
     *(own(f"gptq-{bits}bit-g64-paper", "gptq", bits=bits, group_size=64, act_order="false",
-          clip="none") for bits in (4, 3, 2)),
+          clip="none", refine=0) for bits in (4, 3, 2)),
     *(own(f"rtn-{bits}bit-g64-mse", "rtn", bits=bits, group_size=64, clip="mse")
       for bits in (4, 3, 2)),
     *(
