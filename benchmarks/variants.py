@@ -70,6 +70,8 @@ OURS = (
     *(own(f"gptq-{bits}bit-g{group}-correct", "gptq", bits=bits, group_size=group, correct=0.5)
       for bits in (8, 4, 3, 2)
       for group in (32, 64, 128)),
+    *(own(f"gptq-{bits}bit-g128-float-correct", "gptq", bits=bits, group_size=128, correct=0.5,
+          zero_dtype="float16") for bits in (4, 3, 2)),
     *(own(f"gptq-{bits}bit-g64-paper", "gptq", bits=bits, group_size=64, act_order="false",
           clip="none", refine=0) for bits in (4, 3, 2)),
     *(own(f"rtn-{bits}bit-g64-mse", "rtn", bits=bits, group_size=64, clip="mse")
@@ -86,10 +88,6 @@ OURS = (
     own("bitnet-g64", "bitnet", group_size=64, scale_dtype="float16", activation_bits="null"),
     *(own(f"binary-g{group}", "binary", group_size=group) for group in (32, 64, 128)),
     own("binary-g64-asym", "binary", symmetric=False),
-    *(
-        own(f"gptq-{bits}bit-g{group}-e{ends}", "gptq", ends, bits=bits, group_size=group)
-        for bits, group, ends in ENDS
-    ),
 )  # fmt: skip
 """Our variants; embeddings of `e` bits answer llama.cpp's mixes, which quantize them too."""
 
