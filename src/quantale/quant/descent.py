@@ -36,6 +36,10 @@ class Quadratic:
         """Return half the derivative of the damage, (columns, out), for errors (in, out)."""
         return torch.addmm(errors[columns], self.hessian[columns], errors, beta=self.damp)
 
+    def bend(self, columns: slice, level: Tensor) -> Tensor:
+        """Return how the slope of some columns changes with their values, both (columns, out)."""
+        return torch.addmm(level, self.hessian[columns, columns], level, beta=self.damp)
+
     def among(self, columns: slice) -> Tensor:
         """Return the damped Hessian of some columns, (columns, columns)."""
         inner = self.hessian[columns, columns].clone()
@@ -88,7 +92,7 @@ def _scaled(
     """Return the grid of a group with the best scale for its codes; bring its errors up to date."""
     level = codes[columns] - grid.zero_point[:, 0]
     slope = (cost.slope(columns, errors) * level).sum(0)
-    bend = ((cost.among(columns) @ level) * level).sum(0)
+    bend = (cost.bend(columns, level) * level).sum(0)
     if layout.group_size == "tensor":
         slope, bend = slope.sum(0, keepdim=True), bend.sum(0, keepdim=True)
     old = grid.scale[:, 0]
