@@ -98,6 +98,8 @@ class _Rows:
         protocol = dict(self._protocol)
         if "bench" in self._parents:
             protocol["latency"] = self._numbers[base, "decode_ms_per_token"]["protocol"]
+        if "train" in self._parents:
+            protocol["training"] = _cost(read_json(self._parents["train"].path / "cost.json"))
         return ReportData(
             title=self._recipe.name,
             description=self._recipe.description,
@@ -186,6 +188,19 @@ class _Rows:
         if self._protocol["skipped_documents"]:
             found.append(f"{self._protocol['skipped_documents']} empty documents were left out")
         return tuple(found)
+
+
+def _cost(cost: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a training took, as the page tells it."""
+    found = {
+        "training time": f"{cost['seconds']:.0f} s",
+        "training tokens": f"{cost['tokens']:,}",
+        "training speed": f"{cost['tokens_per_second']:,.0f} tokens a second",
+        "training peak memory": f"{cost['peak_rss_bytes'] / 1e6:,.0f} MB",
+    }
+    if cost["joules"] is not None:
+        found["training energy, processor"] = f"{cost['joules']:,.0f} J"
+    return found
 
 
 def _delta(pair: Mapping[str, Any]) -> Estimate | None:
