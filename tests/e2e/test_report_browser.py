@@ -44,15 +44,19 @@ const report = (frame) => {
     font: parseFloat(frame.contentWindow.getComputedStyle(svg.querySelector("text")).fontSize)
       * svg.getBoundingClientRect().width / svg.viewBox.baseVal.width,
     texts: [...svg.querySelectorAll("text")].map(box)}));
-  const names = () => [...page.querySelectorAll("tbody th")].map(
+  const names = () => [...page.querySelectorAll("#numbers tbody th")].map(
     (cell) => cell.innerText.split("\\n")[0].trim());
-  const buttons = page.querySelectorAll("thead button");
+  const buttons = page.querySelectorAll("#numbers thead button");
   const sorted = [];
   for (const button of [buttons[1], buttons[1], buttons[6]]) {
     button.click();
     sorted.push({names: names(), aria: button.closest("th").getAttribute("aria-sort")});
   }
-  return {width: page.documentElement.clientWidth, scroll: page.documentElement.scrollWidth,
+  const views = [...page.querySelectorAll("input[name=view]")].map((pick) => {
+    pick.click();
+    return [...page.querySelectorAll(".view")].map((one) => Number(seen(one)));
+  });
+  return {views, width: page.documentElement.clientWidth, scroll: page.documentElement.scrollWidth,
     pictures, sorted, buttons: buttons.length};
 };
 addEventListener("load", () => {
@@ -103,13 +107,18 @@ def test_no_width_makes_the_page_scroll_sideways(probed: list[dict[str, Any]]) -
 
 def test_pictures_stay_readable_and_their_words_apart(probed: list[dict[str, Any]]) -> None:
     for page in probed:
-        assert len(page["pictures"]) == 4
+        assert len(page["pictures"]) == 5
         for picture in page["pictures"]:
             assert picture["font"] >= 9
             for text in picture["texts"]:
                 assert text["left"] >= picture["box"]["left"] - 30
                 assert text["right"] <= min(picture["box"]["right"] + 30, page["width"])
             assert overlaps(picture["texts"]) == []
+
+
+def test_one_view_is_seen_and_a_click_shows_another(probed: list[dict[str, Any]]) -> None:
+    for page in probed:
+        assert page["views"] == [[int(i == k) for i in range(4)] for k in range(4)]
 
 
 def overlaps(texts: list[dict[str, Any]]) -> list[tuple[str, str]]:

@@ -21,6 +21,7 @@ import typer
 
 from quantale import __version__
 from quantale.cli import (
+    bench,
     compare,
     doctor,
     evaluate,
@@ -49,6 +50,7 @@ app.command("train")(train.train)
 app.command("quantize")(quantize.quantize)
 app.command("evaluate")(evaluate.evaluate)
 app.command("eval", hidden=True)(evaluate.evaluate)
+app.command("bench")(bench.bench)
 app.command("compare")(compare.compare)
 app.command("inspect")(inspect.inspect)
 app.command("generate")(generate.generate)

@@ -8,8 +8,9 @@ not part of its times.
 
 import importlib
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
 
@@ -18,8 +19,10 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from quantale.core.errors import UsageError
+from quantale.evaluation.accelerator import DeviceMemory, Stopwatch, begin_phase, end_phase
 from quantale.evaluation.fresh import Job
 from quantale.evaluation.memory import Phase, measured_phase, resident
+from quantale.evaluation.roofline import read_bandwidth, weight_bytes
 from quantale.evaluation.windows import own_context
 from quantale.quant.dispatch import fast_kernels
 
@@ -60,30 +63,52 @@ def function_at(dotted: str) -> Callable[..., Any]:
 def measure(job: Job) -> dict[str, Any]:
     """Load and time the model; returns plain values. Raises UsageError past the context."""
     torch.set_num_threads(job.threads)
-    phases: list[Phase] = []
+    phases = _Phases(torch.device(job.device))
     before = resident()
     started = time.perf_counter()
-    with measured_phase("load", phases):
-        model = function_at(job.loader)(job.path).eval()
+    with phases.measured("load"):
+        model = function_at(job.loader)(job.path).eval().to(phases.device)
     load_seconds = time.perf_counter() - started
     _check_length(model, job)
     prompt = _prompt(model, job)
     with torch.inference_mode(), fast_kernels(job.fast):
-        with measured_phase("prefill", phases):
+        with phases.measured("prefill"):
             prefill = _timed(lambda: [_prefill(model, prompt)[0]], job.runs)
-        with measured_phase("decode", phases):
+        with phases.measured("decode"):
             decode = _timed(lambda: _decode(model, prompt, job.new_tokens), job.runs)
+    read = weight_bytes(model)
     return {
+        "weight_bytes": read,
+        "bandwidth": read_bandwidth(read, model.device),
         "resident_before": before,
         "load_seconds": load_seconds,
         "prefill": asdict(prefill),
         "decode": asdict(decode),
-        "phases": [asdict(phase) for phase in phases],
+        "phases": [asdict(phase) for phase in phases.resident],
+        "device_memory": [asdict(one) for one in phases.on_device],
         "threads": torch.get_num_threads(),
         "device": str(model.device),
         "dtype": str(model.dtype).removeprefix("torch."),
         "kernels": _kernels(model, job),
     }
+
+
+@dataclass
+class _Phases:
+    """Memory by phase, of the process and of the device."""
+
+    device: torch.device
+    resident: list[Phase] = field(default_factory=list)
+    on_device: list[DeviceMemory] = field(default_factory=list)
+
+    @contextmanager
+    def measured(self, name: str) -> Iterator[None]:
+        begin_phase(self.device)
+        with measured_phase(name, self.resident):
+            yield
+        found = end_phase(name, self.device)
+        if found is not None:
+            self.on_device.append(found)
 
 
 def _check_length(model: Any, job: Job) -> None:
@@ -120,30 +145,23 @@ def _may_warm_up(count: int, until: float) -> bool:
 
 def _prefill(model: Any, prompt: Tensor) -> tuple[float, Any, Tensor]:
     """Return seconds, the filled cache and the next token (batch, 1)."""
-    started = time.perf_counter()
+    watch = Stopwatch(prompt.device)
+    watch.start()
     out = model(input_ids=prompt, use_cache=True)
     token = out.logits[:, -1:].argmax(dim=-1)
-    _wait(prompt)
-    return time.perf_counter() - started, out.past_key_values, token
+    return watch.stop(), out.past_key_values, token
 
 
 def _decode(model: Any, prompt: Tensor, new_tokens: int) -> list[float]:
     """Return the seconds of each decoded token."""
     _, cache, token = _prefill(model, prompt)
-    seconds = []
+    watch, seconds = Stopwatch(prompt.device), []
     for _ in range(new_tokens):
-        started = time.perf_counter()
+        watch.start()
         out = model(input_ids=token, past_key_values=cache, use_cache=True)
         token = out.logits[:, -1:].argmax(dim=-1)
-        _wait(token)
-        seconds.append(time.perf_counter() - started)
+        seconds.append(watch.stop())
     return seconds
-
-
-def _wait(tensor: Tensor) -> None:
-    """Wait for an accelerator, whose calls return before they are done."""
-    if tensor.device.type != "cpu":
-        torch.accelerator.synchronize(tensor.device)
 
 
 def _kernels(model: Any, job: Job) -> Mapping[str, str]:

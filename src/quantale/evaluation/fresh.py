@@ -41,6 +41,8 @@ class Job:
     seed: int
     fast: bool
     """Whether kernels may run that are not exact."""
+    device: str = "cpu"
+    """Where the model goes, as torch names it."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ an interval that resamples processes, then runs; p90 is over single tokens.
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any
 
@@ -45,6 +45,8 @@ class LatencySettings:
     """"fast" or "exact": whether kernels may differ from the format's definition in rounding."""
     describe: str | None = None
     """"package.module:function" that makes {site: kernel name} of a model."""
+    device: str = "cpu"
+    """Where models run, as torch names it."""
     seed: int = 0
 
     def fingerprint(self) -> str:
@@ -80,6 +82,10 @@ class Latency:
     """Median; imports are not part of it, and the file is in the page cache."""
     prefill_ms: Speed
     decode_ms_per_token: Speed
+    weight_bytes: int
+    """Bytes that a decoded token must read, see `roofline`."""
+    bandwidth: float
+    """Bytes a second at which the processes read that many, median."""
     resident_before: int
     """Bytes of the process before the load (python, torch, transformers)."""
     peak_rss: Mapping[str, int]
@@ -93,12 +99,20 @@ class Latency:
     device: str
     dtype: str
     kernels: Mapping[str, str]
+    device_memory: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """By phase, on a CUDA device: allocated, reserved, used; bytes."""
     seed: int = 0
 
     @property
     def peak_rss_bytes(self) -> int:
         """Largest resident size over all phases."""
         return max(self.peak_rss.values())
+
+    @property
+    def roofline(self) -> float:
+        """Share of the decoding time that reading the weights once would take."""
+        seconds = self.decode_ms_per_token.median.value / 1000
+        return self.weight_bytes / (self.bandwidth * seconds)
 
     @property
     def tokens_per_s(self) -> float:
@@ -134,11 +148,19 @@ def measurements(latency: Latency) -> list[Measurement]:
         _of_speed("decode_ms_per_token", "ms/token", decode),
         _of_speed("prefill_ms", "ms", prefill),
         _of_value("load_seconds", "s", latency.load_seconds, len(decode.rounds)),
+        _of_value("roofline_fraction", "share", latency.roofline, len(decode.rounds)),
+        _of_value("read_bandwidth", "bytes/s", latency.bandwidth, len(decode.rounds)),
+        _of_value("tokens_per_s", "tokens/s", latency.tokens_per_s, len(decode.rounds)),
         _of_value("peak_rss_bytes", "bytes", latency.peak_rss_bytes, len(decode.rounds)),
     ]
     found += [
         _of_value(f"peak_rss_bytes_{phase}", "bytes", size, len(decode.rounds))
         for phase, size in latency.peak_rss.items()
+    ]
+    found += [
+        _of_value(f"device_{kind}_bytes_{phase}", "bytes", size, len(decode.rounds))
+        for phase, kinds in latency.device_memory.items()
+        for kind, size in kinds.items()
     ]
     kernel = ",".join(sorted(set(latency.kernels.values())))
     return [
@@ -158,9 +180,9 @@ def measurements(latency: Latency) -> list[Measurement]:
 def _check(models: Mapping[str, str], settings: LatencySettings) -> None:
     if not models:
         raise UsageError("timing needs at least one model, none came")
-    for field in ("prompt_tokens", "new_tokens", "rounds", "runs", "batch"):
-        if getattr(settings, field) < 1:
-            raise UsageError(f"{field} must be at least 1, {getattr(settings, field)} came")
+    for name in ("prompt_tokens", "new_tokens", "rounds", "runs", "batch"):
+        if getattr(settings, name) < 1:
+            raise UsageError(f"{name} must be at least 1, {getattr(settings, name)} came")
     if settings.kernels not in KERNELS:
         raise UsageError(f"kernels must be fast or exact, {settings.kernels!r} came")
 
@@ -177,6 +199,7 @@ def _job(path: str, settings: LatencySettings) -> Job:
         threads=settings.thread_count(),
         seed=settings.seed,
         fast=settings.kernels == "fast",
+        device=settings.device,
     )
 
 
@@ -208,6 +231,8 @@ def _latency(name: str, answers: list[Answer], settings: LatencySettings) -> Lat
         load_seconds=median(result["load_seconds"] for result in results),
         prefill_ms=_speed(results, "prefill", settings.seed),
         decode_ms_per_token=_speed(results, "decode", settings.seed),
+        weight_bytes=first["weight_bytes"],
+        bandwidth=median(result["bandwidth"] for result in results),
         resident_before=min(result["resident_before"] for result in results),
         peak_rss=_peaks(answers),
         kernel_peak_by_phase=all(phase.peak_reset for phase in phases),
@@ -217,6 +242,7 @@ def _latency(name: str, answers: list[Answer], settings: LatencySettings) -> Lat
         device=first["device"],
         dtype=first["dtype"],
         kernels=first["kernels"],
+        device_memory=_device_memory(results),
         seed=settings.seed,
     )
 
@@ -242,6 +268,17 @@ def _peaks(answers: list[Answer]) -> dict[str, int]:
             phase = Phase(**content)
             size = phase_peak(answer.samples, phase)
             found[phase.name] = max(size, found.get(phase.name, 0))
+    return found
+
+
+def _device_memory(results: list[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
+    """Return the largest of every kind of memory of each phase over all processes."""
+    found: dict[str, dict[str, int]] = {}
+    for result in results:
+        for phase in result["device_memory"]:
+            kept = found.setdefault(phase["name"], {})
+            for kind in ("allocated", "reserved", "used"):
+                kept[kind] = max(phase[kind], kept.get(kind, 0))
     return found
 
 

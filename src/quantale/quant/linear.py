@@ -213,6 +213,11 @@ class TiedHead(nn.Module):
         self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
 
     @property
+    def packed(self) -> PackedTensor:
+        """The packed weight of the embedding."""
+        return self._embedding[0].packed
+
+    @property
     def weight(self) -> Tensor:
         """The codes of the embedding."""
         return self._embedding[0].get_buffer("weight")
@@ -224,7 +229,7 @@ class TiedHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Multiply: (..., width) -> (..., entries)."""
-        return self.runner.linear(self, x, self._embedding[0].packed, self.bias)
+        return self.runner.linear(self, x, self.packed, self.bias)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "TiedHead":
         self.runner.forget(self)

@@ -1,5 +1,6 @@
 """What each section of the page found, as its heading."""
 
+from quantale.report import documents as by_document
 from quantale.report import heat, numerals, pareto, plots
 from quantale.report.headline import margin_text
 from quantale.report.model import ReportData, VariantRow
@@ -29,6 +30,17 @@ def layers(data: ReportData) -> str:
     where = kind if kind == site else f"{kind} of block {block}"
     worst = numerals.share(error)
     return f"The largest error, {worst}, is in {where} ({name})"
+
+
+def documents(data: ReportData) -> str:
+    """Return the finding of the documents: whom most of them tell apart, and whom they do not."""
+    rows = by_document.shown(data)
+    shares = [(by_document.worse_share(row), row.name) for row in rows]
+    least, most = min(shares), max(shares)
+    worst = f"{most[1]} is worse than {data.base} on {numerals.percent(most[0], 0)} of documents"
+    if len(rows) == 1:
+        return worst
+    return f"{worst}, {least[1]} on {numerals.percent(least[0], 0)}"
 
 
 def components(data: ReportData) -> str:

@@ -53,6 +53,20 @@ class TrainPoint:
 
 
 @dataclass(frozen=True)
+class Site:
+    """One weight in the ledger of a variant."""
+
+    name: str
+    role: str
+    shape: tuple[int, int]
+    method: str
+    format: str
+    bits_per_weight: float
+    nbytes: int
+    kernel: str = ""
+
+
+@dataclass(frozen=True)
 class VariantRow:
     """Everything known about one model: the base or a quantized variant of it."""
 
@@ -89,6 +103,10 @@ class VariantRow:
     kernel: str = ""
     layer_errors: tuple[tuple[str, float], ...] = ()
     """Site name and relative error (root of squared error over squared output), model order."""
+    sites: tuple[Site, ...] = ()
+    """The ledger, model order."""
+    documents: tuple[tuple[float, float], ...] = ()
+    """Of every document, bits per byte of the base and how many more this variant needs."""
     verified: bool | None = None
     """Reloaded in a fresh process with bit-equal logits."""
     samples: tuple[str, ...] = ()

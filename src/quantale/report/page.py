@@ -84,13 +84,16 @@ def html(data: ReportData) -> str:
 
 def _content(data: ReportData) -> dict[str, Any]:
     head, pictures = headline(data), _pictures(data)
+    views = {name: Markup(picture) for name, picture in plots.trade(data).items()}
     return {
         "data": data,
         "head": head,
         "tiles": _tiles(data, head.subject),
         "pick": head.subject.name if head.subject and head.subject.verdict == "PASS" else "",
         "pictures": pictures,
-        "findings": _findings(data, pictures),
+        "views": views,
+        "ledgers": [row for row in data.variants if row.sites],
+        "findings": _findings(data, {**pictures, "trade": "".join(views.values())}),
         "ties": pareto.tied_pairs(data, pareto.points(data)),
         "series": [(data.base, "series-0"), *series.legend(data)],
         "colours": series.series_of(data),
@@ -110,17 +113,18 @@ def _content(data: ReportData) -> dict[str, Any]:
 def _pictures(data: ReportData) -> dict[str, Markup]:
     """Draw everything; our own SVG is the only markup that is not escaped, its text is."""
     return {
-        "trade": Markup(plots.size_quality(data)),
         "layers": Markup(plots.layer_errors(data)),
+        "documents": Markup(plots.by_document(data)),
         "components": Markup(plots.components(data)),
         "training": Markup(plots.training(data)),
     }
 
 
-def _findings(data: ReportData, pictures: Mapping[str, Markup]) -> dict[str, str]:
+def _findings(data: ReportData, pictures: Mapping[str, str]) -> dict[str, str]:
     writers = {
         "trade": findings.trade,
         "layers": findings.layers,
+        "documents": findings.documents,
         "components": findings.components,
         "training": findings.training,
     }

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from quantale.report import heat, labels, numerals, pareto, scatter
+from quantale.report import documents, heat, labels, numerals, pareto, scatter
 from quantale.report.lettering import Lettering, write
 from quantale.report.model import ReportData, TrainPoint, VariantRow
 from quantale.report.palette import COMPONENTS, stand_in
@@ -15,13 +15,22 @@ from quantale.report.svg import Canvas, drawing, pixels, to_svg
 WIDE, NARROW = 820, 350
 
 
-def size_quality(data: ReportData) -> str:
-    """Size against loss; empty when fewer than two variants were compared."""
-    if len(pareto.points(data)) < 2:
+def trade(data: ReportData) -> dict[str, str]:
+    """Cost against loss by name of the view; without views that show fewer than two variants."""
+    found = {}
+    for index, view in enumerate(pareto.VIEWS):
+        if len(pareto.points(data, view)) >= 2:
+            sizes = Canvas(f"trade{index}-w", WIDE, 500), Canvas(f"trade{index}-n", NARROW, 430)
+            found[view.name] = "".join(scatter.trade(data, canvas, view) for canvas in sizes)
+    return found
+
+
+def by_document(data: ReportData) -> str:
+    """Loss of every document; empty when none was recorded."""
+    if not documents.shown(data):
         return ""
-    return scatter.size_quality(data, Canvas("trade-w", WIDE, 500)) + scatter.size_quality(
-        data, Canvas("trade-n", NARROW, 430)
-    )
+    wide = documents.scatter(data, "documents-w", WIDE)
+    return wide + documents.scatter(data, "documents-n", NARROW)
 
 
 def layer_errors(data: ReportData) -> str:

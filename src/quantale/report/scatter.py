@@ -1,26 +1,24 @@
-"""The picture of the trade: whole-file bytes against the paired loss, with intervals and ties."""
+"""The picture of the trade: a cost against the loss, with intervals and ties."""
 
 import math
 from collections.abc import Sequence
 from itertools import pairwise
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, NullLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from quantale.report import labels, numerals, pareto
 from quantale.report.lettering import Lettering, write
 from quantale.report.model import ReportData
 from quantale.report.palette import stand_in
-from quantale.report.pareto import Point, Standing
+from quantale.report.pareto import DISK, Point, Standing, View
 from quantale.report.series import series_of
 from quantale.report.svg import Canvas, drawing, to_svg
 
-TITLE = "File size against loss of quality"
 
-
-def size_quality(data: ReportData, canvas: Canvas) -> str:
+def trade(data: ReportData, canvas: Canvas, view: View = DISK) -> str:
     """Return the SVG; needs at least two points (`pareto.points`)."""
-    found = pareto.points(data)
+    found = pareto.points(data, view)
     standing = pareto.standings(data, found)
     with drawing(canvas) as figure:
         left = 52 / canvas.width
@@ -31,21 +29,28 @@ def size_quality(data: ReportData, canvas: Canvas) -> str:
             1 - 82 / canvas.height,
         )
         axes = figure.add_axes(figure_box)
-        _scale(axes, data, found)
-        _frame(axes, data)
-        _margin(axes, data)
+        knee = _knee(data, found, view)
+        _scale(axes, found, knee)
+        _frame(axes, data, view)
+        if view.is_judged:
+            _margin(axes, data)
         _ties(axes, data, found)
         _front(axes, found, standing)
         _points(axes, data, found, standing)
-        _names(axes, data, found, standing, 12.0 if canvas.is_narrow else 13.0)
-        return to_svg(figure, canvas, TITLE, describe(data, found, standing))
+        margin = data.margin_bits_per_byte if view.is_judged else None
+        _names(axes, margin, found, standing, 12.0 if canvas.is_narrow else 13.0)
+        title = f"{view.name.capitalize()} against loss of quality"
+        return to_svg(figure, canvas, title, describe(data, found, standing, view))
 
 
-def describe(data: ReportData, found: Sequence[Point], standing: dict[str, Standing]) -> str:
+def describe(
+    data: ReportData, found: Sequence[Point], standing: dict[str, Standing], view: View = DISK
+) -> str:
     """Return what the picture shows, for those who cannot see it."""
+    unit = "bits per byte" if view.is_judged else "nats per token"
     parts = [
-        f"{point.row.name}: {numerals.size(point.size)}, "
-        f"{numerals.signed(point.loss.value, 4)} bits per byte, {_words(standing[point.row.name])}"
+        f"{point.row.name}: {view.written(point.size)}, "
+        f"{numerals.signed(point.loss.value, 4)} {unit}, {_words(standing[point.row.name])}"
         for point in found
     ]
     return f"Against {data.base}. " + "; ".join(parts) + "."
@@ -55,29 +60,31 @@ def _words(standing: Standing) -> str:
     return {"front": "on the front", "tied": "tied with the front", "behind": "behind"}[standing]
 
 
-def _scale(axes: Axes, data: ReportData, found: Sequence[Point]) -> None:
-    """Logarithmic in bytes; linear around zero loss and logarithmic beyond the margin."""
+def _scale(axes: Axes, found: Sequence[Point], knee: float) -> None:
+    """Logarithmic in the cost; linear around zero loss and logarithmic beyond the knee."""
     sizes = [point.size for point in found]
     axes.set_xscale("log")
     spread = max(max(sizes) / min(sizes), 1.5) ** 0.09
     axes.set_xlim(min(sizes) / spread, max(sizes) * spread)
     low = min(point.loss.drawn[0] for point in found)
     high = max(point.loss.drawn[1] for point in found)
-    knee = _knee(data, high)
     axes.set_yscale("symlog", linthresh=knee, linscale=0.9)
     axes.set_ylim(min(low * 1.3, -0.45 * knee), max(high * 1.35, 1.6 * knee))
-    axes.xaxis.set_major_locator(FixedLocator(_round_sizes(*axes.get_xlim())))
+    axes.xaxis.set_major_locator(FixedLocator(_round_costs(*axes.get_xlim())))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_locator(FixedLocator(_round_losses(*axes.get_ylim(), knee)))
     axes.yaxis.set_minor_locator(NullLocator())
 
 
-def _knee(data: ReportData, high: float) -> float:
+def _knee(data: ReportData, found: Sequence[Point], view: View) -> float:
     """Where the axis turns logarithmic: at the margin, else at a tenth of the largest loss."""
-    return data.margin_bits_per_byte or max(high / 10, 1e-4)
+    high = max(point.loss.drawn[1] for point in found)
+    return (view.is_judged and data.margin_bits_per_byte) or max(high / 10, 1e-4)
 
 
-def _round_sizes(low: float, high: float) -> list[float]:
+def _round_costs(low: float, high: float) -> list[float]:
+    if high / low < 2.5:
+        return [float(v) for v in MaxNLocator(4).tick_values(low, high) if low <= v <= high]
     steps: tuple[float, ...] = (1, 2, 5) if high / low < 60 else (1,)
     if high / low < 20:
         steps = (1, 2, 3, 5) if high / low > 4 else (1, 1.5, 2, 3, 4, 5, 7)
@@ -97,20 +104,20 @@ def _is_apart(value: float, knee: float) -> bool:
     return value >= knee * 0.3 and not 0.75 * knee < value < 1.3 * knee
 
 
-def _frame(axes: Axes, data: ReportData) -> None:
+def _frame(axes: Axes, data: ReportData, view: View) -> None:
     muted = stand_in("muted")
     axes.patch.set_visible(False)
     for name in ("top", "right", "left"):
         axes.spines[name].set_visible(False)
     axes.spines["bottom"].set_color(stand_in("faint"))
     axes.tick_params(length=0, labelsize=12, labelcolor=muted, pad=6)
-    axes.set_xticklabels([numerals.round_size(tick) for tick in axes.get_xticks()])
+    axes.set_xticklabels([view.tick(tick) for tick in axes.get_xticks()])
     axes.set_yticklabels([_loss_label(tick) for tick in axes.get_yticks()])
     axes.grid(axis="y", color=stand_in("faint"), linewidth=0.8, zorder=0)
-    worse = f"\u2191 bits per byte lost against {data.base}"
+    worse = f"\u2191 {view.up} against {data.base}"
     above, below = Lettering(level="bottom"), Lettering(level="bottom", align="right")
     write(axes, worse, (0, 1), (-44, 18), above, where="axes fraction")
-    write(axes, "whole files on disk \u2192", (1, 0), (0, -40), below, where="axes fraction")
+    write(axes, f"{view.across} \u2192", (1, 0), (0, -40), below, where="axes fraction")
 
 
 def _loss_label(value: float) -> str:
@@ -162,15 +169,19 @@ def _points(
 
 
 def _names(
-    axes: Axes, data: ReportData, found: Sequence[Point], standing: dict[str, Standing], font: float
+    axes: Axes,
+    margin: float | None,
+    found: Sequence[Point],
+    standing: dict[str, Standing],
+    font: float,
 ) -> None:
     """Write the names, those on the front first, so that they get the best places."""
     order = sorted(found, key=lambda point: standing[point.row.name] != "front")
     area = axes.get_window_extent()
     room = labels.Box(area.x0 - 40, area.y0, area.x1 + 10, area.y1 + 10)
     solid = [*(_solid(axes, point) for point in found), *_steps(axes, found, standing)]
-    if data.margin_bits_per_byte is not None:
-        line = _pixels(axes, found[0].size, data.margin_bits_per_byte)[1]
+    if margin is not None:
+        line = _pixels(axes, found[0].size, margin)[1]
         solid.append(labels.Box(area.x1 - 160, line, area.x1, line + 22))
     most = area.width * 0.45
     anchors = [

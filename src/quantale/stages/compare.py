@@ -1,5 +1,6 @@
 """From measurements to a verdict and the page."""
 
+import math
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,11 +14,12 @@ from quantale.core.records import read_json, read_lines, write_json
 from quantale.core.run import Run, RunKey
 from quantale.data.load import load_documents
 from quantale.evaluation.language import LanguageSettings
+from quantale.evaluation.scores import by_model, read_scores
 from quantale.evaluation.stats import Bootstrap
 from quantale.models.load import load
-from quantale.quant.ledger import inspect
+from quantale.quant.ledger import SiteLine, inspect
 from quantale.report.compare import compare_scored, tied_models
-from quantale.report.model import Estimate, ReportData, TrainPoint, VariantRow
+from quantale.report.model import Estimate, ReportData, Site, TrainPoint, VariantRow
 from quantale.report.page import build_report
 from quantale.report.scored import read_scored
 from quantale.stages.evaluate import Plan, evaluate_stage, named
@@ -90,6 +92,7 @@ class _Rows:
         if "bench" in parents:
             lines += read_lines(parents["bench"].path / "results.jsonl")
         self._numbers = {(line["model"], line["metric"]): line for line in lines}
+        self._documents = by_model(read_scores(read_lines(evaluated / "documents.jsonl")))
         self._errors = read_json(evaluated / "errors.json")
         self._protocol = read_json(evaluated / "protocol.json")
 
@@ -98,6 +101,8 @@ class _Rows:
         protocol = dict(self._protocol)
         if "bench" in self._parents:
             protocol["latency"] = self._numbers[base, "decode_ms_per_token"]["protocol"]
+        if "train" in self._parents:
+            protocol["training"] = _cost(read_json(self._parents["train"].path / "cost.json"))
         return ReportData(
             title=self._recipe.name,
             description=self._recipe.description,
@@ -132,6 +137,8 @@ class _Rows:
             bits_per_weight_all=ledger.bits_per_weight_all,
             parameters=ledger.parameters,
             components=ledger.components,
+            sites=tuple(_site(line) for line in ledger.sites),
+            documents=() if name == base else self._changes(name, base),
             bits_per_byte=self._estimate(name, "bits_per_byte"),
             perplexity=self._estimate(name, "perplexity"),
             delta_bits_per_byte=_delta(self._pair("bits_per_byte", name)),
@@ -149,6 +156,12 @@ class _Rows:
             samples=tuple(self._samples.get(name, ())),
             quantize_seconds=_seconds(folder),
         )
+
+    def _changes(self, name: str, base: str) -> tuple[tuple[float, float], ...]:
+        """Return bits per byte of the base and what the variant adds to them, by document."""
+        pairs = zip(self._documents[base], self._documents[name], strict=True)
+        bits = [(a.nll / a.bytes / math.log(2), b.nll / b.bytes / math.log(2)) for a, b in pairs]
+        return tuple((first, second - first) for first, second in bits)
 
     def _estimate(self, name: str, metric: str) -> Estimate | None:
         line = self._numbers.get((name, metric))
@@ -186,6 +199,33 @@ class _Rows:
         if self._protocol["skipped_documents"]:
             found.append(f"{self._protocol['skipped_documents']} empty documents were left out")
         return tuple(found)
+
+
+def _site(line: SiteLine) -> Site:
+    """Return a weight of the ledger as the page shows it."""
+    return Site(
+        line.name,
+        line.role,
+        line.shape,
+        line.method,
+        line.format,
+        line.bits_per_weight,
+        line.nbytes,
+        line.fast_kernel,
+    )
+
+
+def _cost(cost: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a training took, as the page tells it."""
+    found = {
+        "training time": f"{cost['seconds']:.0f} s",
+        "training tokens": f"{cost['tokens']:,}",
+        "training speed": f"{cost['tokens_per_second']:,.0f} tokens a second",
+        "training peak memory": f"{cost['peak_rss_bytes'] / 1e6:,.0f} MB",
+    }
+    if cost["joules"] is not None:
+        found["training energy, processor"] = f"{cost['joules']:,.0f} J"
+    return found
 
 
 def _delta(pair: Mapping[str, Any]) -> Estimate | None:

@@ -43,6 +43,32 @@ class QuantizeRequest:
 
 
 @dataclass(frozen=True)
+class BenchRequest:
+    """Models to time beside one another; every combination of the three sweeps is timed."""
+
+    models: tuple[str, ...]
+    """Directories or Hub names; the first is what the others are held against."""
+    batches: tuple[int, ...] = (1,)
+    """Sequences decoded together."""
+    threads: tuple[int, ...] = ()
+    """Of a process; none: as many as this process may use."""
+    prompts: tuple[int, ...] = (16,)
+    """Tokens of the prompt."""
+    new_tokens: int = 64
+    """Tokens decoded after it."""
+    rounds: int = 6
+    """Processes a model."""
+    runs: int = 5
+    """Timed repetitions a process."""
+    kernels: str = "fast"
+    """"fast" or "exact"."""
+    device: str = "cpu"
+    """As torch names it."""
+    seed: int = 0
+    """Of the prompt's tokens."""
+
+
+@dataclass(frozen=True)
 class EvaluateRequest:
     """Models to score on the same text."""
 

@@ -1,6 +1,7 @@
 """From a recipe to a trained model: tokenizer, windows, loop, sealed run."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from quantale.tuning.full import Full
 from quantale.tuning.loop import train
 from quantale.tuning.settings import TrainData, TrainResult, TrainSettings
 
-VERSION = 1
+VERSION = 2
 
 
 def train_command(
@@ -34,7 +35,8 @@ def train_command(
     recipe = resolved.recipe
     set_threads(recipe)
     run = train_stage(recipe, open_corpus(recipe), out, resume=resume, progress=progress)
-    return {"out": str(run.path), **read_json(run.path / "summary.json")}
+    summary, cost = (read_json(run.path / name) for name in ("summary.json", "cost.json"))
+    return {"out": str(run.path), **summary, **cost}
 
 
 def set_threads(recipe: Recipe) -> None:
@@ -60,6 +62,7 @@ def train_stage(
         result = train(model, Full(), data, _settings(recipe, recipe.train), folder, progress)
         write_model(model, tokenizer, folder / "model")
         write_json(folder / "summary.json", _summary(model, corpus, tokenizer, result))
+        write_json(folder / "cost.json", _cost(result))
     return runs.open_run(out)
 
 
@@ -150,13 +153,13 @@ def _context(model: Any) -> int:
 
 
 def _summary(model: Any, corpus: Corpus, tokenizer: Any, result: TrainResult) -> dict[str, Any]:
-    parameters = sum(p.numel() for p in model.parameters())
+    parameters = list(model.parameters())
     return {
         "steps": result.steps,
         "best_step": result.best_step,
         "validation_loss": result.best_loss,
-        "parameters": parameters,
-        "trainable_parameters": parameters,
+        "parameters": sum(p.numel() for p in parameters),
+        "trainable_parameters": sum(p.numel() for p in parameters if p.requires_grad),
         "vocabulary": len(tokenizer),
         "precision": result.precision,
         "device": result.device,
@@ -164,3 +167,9 @@ def _summary(model: Any, corpus: Corpus, tokenizer: Any, result: TrainResult) ->
         "train_documents": len(corpus.train),
         "unknown_in_validation": tokenizers.count_unknown(tokenizer, corpus.validation.texts),
     }
+
+
+def _cost(result: TrainResult) -> dict[str, Any]:
+    """Return what the training took; unlike the summary it differs from run to run."""
+    cost = result.cost
+    return {**asdict(cost), "tokens_per_second": cost.tokens_per_second}

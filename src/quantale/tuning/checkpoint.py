@@ -9,7 +9,7 @@ import json
 import random
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from quantale.core.errors import ModelFileError, UsageError
 from quantale.core.files import disk_faults, latest_valid, sealed_folder, write_atomic
+from quantale.tuning.cost import TrainCost
 
 KEPT = 2
 _PATTERN = "step-*"
@@ -40,8 +41,8 @@ class TrainState:
     """JSON lines that are the same in every run of the same recipe."""
     timings: list[str] = field(default_factory=list)
     """JSON lines that are not."""
-    seconds: float = 0.0
-    """Time spent, over all processes that worked on this training."""
+    cost: TrainCost = field(default_factory=TrainCost)
+    """Of all processes that worked on this training."""
 
 
 def save(
@@ -67,7 +68,7 @@ def save(
             "step": state.step,
             "best_step": state.best_step,
             "best_loss": state.best_loss,
-            "seconds": state.seconds,
+            "cost": asdict(state.cost),
             "random": python,
             "environment": dict(environment),
         }
@@ -112,7 +113,7 @@ def restore(
         best_weights=load_file(found / "best.safetensors"),
         metrics=(found / "metrics.jsonl").read_text().splitlines(keepends=True),
         timings=(found / "timings.jsonl").read_text().splitlines(keepends=True),
-        seconds=values["seconds"],
+        cost=TrainCost(**values["cost"]),
     )
 
 

@@ -10,7 +10,6 @@ the life of a process and would copy all logits to fp32 on their way out of the 
 import json
 import math
 import random
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from quantale.core.errors import DataError, EnvironmentLackingError, NumericalEr
 from quantale.core.progress import Progress
 from quantale.tuning import checkpoint
 from quantale.tuning.checkpoint import TrainState
+from quantale.tuning.cost import CostMeter
 from quantale.tuning.settings import Objective, TrainData, TrainResult, TrainSettings
 
 
@@ -64,18 +64,17 @@ def train(
             run.validate(data.validation, state)
             state.timings.append(clock.line(state.step))
         if state.step % settings.checkpoint_every == 0 and state.step < settings.steps:
-            state.seconds = clock.seconds
+            state.cost = clock.cost()
             checkpoint.save(folder, state, run.weights, run.optimizer, run.environment)
         progress.advance(1, loss=loss, **clock.fields(state.step))
-    state.seconds = clock.seconds
+    state.cost = clock.cost()
     checkpoint.write_logs(folder, state)
     run.keep_best(state)
     return TrainResult(
         steps=state.step,
         best_step=state.best_step,
         best_loss=state.best_loss,
-        tokens=clock.tokens,
-        seconds=state.seconds,
+        cost=state.cost,
         **run.environment,
     )
 
@@ -178,29 +177,24 @@ class _Run:
             return self._objective.loss(self._model, batch)
 
 
-class _Clock:
-    """Time and speed of this process, added to what earlier processes spent."""
+class _Clock(CostMeter):
+    """Cost of this process, added to what earlier processes spent, and how it goes on."""
 
     def __init__(self, steps: int, state: TrainState) -> None:
-        self._steps, self._first, self._before = steps, state.step, state.seconds
-        self._start = time.monotonic()
-        self.tokens = 0
-
-    @property
-    def seconds(self) -> float:
-        return self._before + time.monotonic() - self._start
-
-    def count(self, tokens: int) -> None:
-        self.tokens += tokens
+        super().__init__(state.cost)
+        self._steps, self._first = steps, state.step
 
     def fields(self, step: int) -> dict[str, float]:
-        spent = time.monotonic() - self._start
-        left = spent / max(1, step - self._first) * (self._steps - step)
-        return {"tokens_per_second": self.tokens / max(spent, 1e-9), "seconds_left": left}
+        left = self.own_seconds / max(1, step - self._first) * (self._steps - step)
+        return {"tokens_per_second": self.own_tokens_per_second, "seconds_left": left}
 
     def line(self, step: int) -> str:
-        speed = self.fields(step)["tokens_per_second"]
-        values = {"step": step, "seconds": self.seconds, "tokens_per_second": speed}
+        seconds = self.cost().seconds
+        values = {
+            "step": step,
+            "seconds": seconds,
+            "tokens_per_second": self.own_tokens_per_second,
+        }
         return json.dumps(values, sort_keys=True) + "\n"
 
 

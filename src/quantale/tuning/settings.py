@@ -7,6 +7,8 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import nn
 
+from quantale.tuning.cost import TrainCost
+
 
 class Objective(Protocol):
     """What a tuning method is to the loop."""
@@ -76,7 +78,5 @@ class TrainResult:
     """Where, as torch names it."""
     threads: int
     """CPU threads."""
-    tokens: int
-    """Positions seen by this process."""
-    seconds: float
-    """Time of all processes that worked on this training, s."""
+    cost: TrainCost
+    """Of all processes that worked on this training."""

@@ -1,19 +1,25 @@
 """Fresh processes, interleaving and what is reported of them."""
 
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from tiny_models import tiny_gpt2
 
 from quantale.core.errors import EnvironmentLackingError, ModelFileError, QuantaleError, UsageError
+from quantale.core.progress import Silent
 from quantale.core.records import to_json_line
 from quantale.evaluation import decode
 from quantale.evaluation.fresh import Job, Server, server
 from quantale.evaluation.latency import Latency, LatencySettings, measure, measurements
 from quantale.quant.kernels.aten import Aten
+from quantale.stages.bench import bench_models
+from quantale.stages.requests import BenchRequest
 
 JOB = Job("1", "latency_models:tiny", None, 4, 6, 1, 2, 1, 0, True)
 Timed = tuple[list[Latency], list[tuple[int, int]]]
@@ -156,3 +162,48 @@ def test_settings_are_checked_before_a_process_starts() -> None:
         measure({})
     with pytest.raises(UsageError, match="runs must be at least 1"):
         measure({"a": "1"}, LatencySettings(runs=0))
+
+
+def test_a_round_reports_what_a_token_reads_and_how_fast_this_machine_reads(timed: Timed) -> None:
+    found, _ = timed
+    for one in found:
+        assert one.weight_bytes > 64 << 20  # a buffer of the model
+        assert one.bandwidth > 1e8
+        seconds = one.decode_ms_per_token.median.value / 1000
+        assert one.roofline == pytest.approx(one.weight_bytes / one.bandwidth / seconds)
+        records = {line.metric: line.value for line in measurements(one)}
+        assert records["roofline_fraction"] == one.roofline
+        assert records["tokens_per_s"] == one.tokens_per_s
+        assert one.device_memory == {}
+
+
+def test_a_batch_is_decoded_together(running: Server) -> None:
+    result = running.measure(replace(JOB, batch=3)).result
+    assert [len(run) for run in result["decode"]["runs"]] == [6, 6]
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_events_time_and_the_allocator_reports() -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    found = measure({"a": "1"}, replace(SETTINGS, device="cuda", loader="latency_models:tiny"))[0]
+    assert found.device.startswith("cuda")
+    assert found.decode_ms_per_token.median.value > 0
+    memory = found.device_memory["decode"]
+    assert 0 < memory["allocated"] <= memory["reserved"] <= memory["used"]
+
+
+@pytest.mark.slow
+def test_one_model_given_twice_shows_no_difference_while_the_other_core_is_busy(
+    tmp_path: Path,
+) -> None:
+    """At least 17 times of 20."""
+    tiny_gpt2().save_pretrained(tmp_path / "model")
+    model = str(tmp_path / "model")
+    request = BenchRequest((model, model), threads=(1,), new_tokens=16, rounds=6, runs=3)
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
+        try:
+            paces = [bench_models(request, None, Silent())["timings"][1]["pace"] for _ in range(20)]
+        finally:
+            busy.kill()
+    assert paces.count("no difference") >= 17

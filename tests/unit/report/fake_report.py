@@ -3,7 +3,7 @@
 import math
 import random
 
-from quantale.report.model import Estimate, ReportData, TrainPoint, VariantRow
+from quantale.report.model import Estimate, ReportData, Site, TrainPoint, VariantRow
 
 LAYERS, WIDTH, VOCABULARY, CONTEXT = 4, 128, 1024, 256
 KINDS = {"attn.c_attn": 3, "attn.c_proj": 1, "mlp.c_fc": 4, "mlp.c_proj": 4}
@@ -107,6 +107,7 @@ def _variant(index: int, values: tuple) -> VariantRow:  # type: ignore[type-arg]
         n_to_tell=tell, ms_per_token=Estimate(ms, ms - 0.05, ms + 0.06, 15),
         ms_per_token_p90=ms * 1.13, peak_memory_bytes=398_000_000 + 1_000_000 * bits,
         kernel="reference", layer_errors=_errors(method, bits, index), verified=True,
+        sites=_sites(method, bits), documents=_documents(loss, half, index),
         samples=_samples(index), quantize_seconds=0.2 if method == "rtn" else 6.4,
     )  # fmt: skip
 
@@ -141,6 +142,21 @@ def _errors(method: str, bits: int, seed: int) -> tuple[tuple[str, float], ...]:
         for block in range(LAYERS)
         for kind in KINDS
     )
+
+
+def _sites(method: str, bits: int) -> tuple[Site, ...]:
+    return tuple(
+        Site(f"transformer.h.{block}.{kind}", kind.partition(".")[0], (ratio * WIDTH, WIDTH),
+             method, f"affine {bits} bits", bits + 0.5, ratio * WIDTH * WIDTH * bits // 8, "aten")
+        for block in range(LAYERS)
+        for kind, ratio in KINDS.items()
+    )  # fmt: skip
+
+
+def _documents(loss: float, half: float, seed: int) -> tuple[tuple[float, float], ...]:
+    noise = random.Random(100 + seed)
+    spread = half * 7
+    return tuple((noise.gauss(BITS_PER_BYTE, 0.08), noise.gauss(loss, spread)) for _ in range(200))
 
 
 def _samples(index: int) -> tuple[str, ...]:

@@ -199,7 +199,7 @@ def test_headings_descend_one_level_at_a_time(report_html: str) -> None:
 
 def test_every_picture_has_a_name_and_a_description(report_html: str) -> None:
     pictures = re.findall(r'<svg class="(?:wide|narrow)".*?</svg>', report_html, re.DOTALL)
-    assert len(pictures) == 8
+    assert len(pictures) == 16  # four views, four other pictures, each wide and narrow
     for picture in pictures:
         assert re.search(r"<title [^>]*>\S.*?</title><desc [^>]*>\S.*?</desc>", picture)
 
@@ -264,3 +264,14 @@ def test_a_model_of_eighty_blocks_still_makes_a_small_page(report_data: ReportDa
     rows = tuple(dataclasses.replace(row, layer_errors=errors) for row in report_data.variants)
     picture = plots.layer_errors(dataclasses.replace(report_data, variants=rows))
     assert len(picture.encode()) < 1_500_000
+
+
+def test_the_ledger_names_every_weight_of_every_variant(
+    report_html: str, report_data: ReportData
+) -> None:
+    sites = [site for row in report_data.variants for site in row.sites]
+    assert len(sites) > 100
+    assert report_html.count('<th scope="row">transformer.h.') == len(sites)
+    site = report_data.variants[1].sites[0]
+    cells = (f"{site.nbytes:,}", f"{site.bits_per_weight:.2f}", "384 × 128", site.format)
+    assert all(f"<td>{cell}</td>" in report_html for cell in cells)

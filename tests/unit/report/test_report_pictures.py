@@ -3,10 +3,11 @@
 import dataclasses
 import itertools
 import random
+import re
 
 import pytest
 
-from quantale.report import heat, labels, plots
+from quantale.report import documents, heat, labels, pareto, plots
 from quantale.report.model import ReportData, VariantRow
 from quantale.report.numerals import share
 
@@ -64,15 +65,57 @@ def test_layers_without_any_error_still_make_a_map(report_data: ReportData) -> N
 
 
 def test_the_size_quality_picture_marks_ties_and_margin(report_data: ReportData) -> None:
-    picture = plots.size_quality(report_data)
+    picture = plots.trade(report_data)["file size"]
     assert "var(--tie)" in picture
     assert "margin: +1\u00a0% perplexity" in picture
-    untied = plots.size_quality(dataclasses.replace(report_data, ties=()))
+    untied = plots.trade(dataclasses.replace(report_data, ties=()))["file size"]
     assert "var(--tie)" not in untied
 
 
 def test_a_picture_without_enough_to_draw_is_empty(report_data: ReportData) -> None:
     alone = dataclasses.replace(report_data, variants=report_data.variants[:1], training=())
-    assert plots.size_quality(alone) == ""
+    assert plots.trade(alone) == {}
+    assert plots.by_document(alone) == ""
     assert plots.layer_errors(alone) == ""
     assert plots.training(alone) == ""
+
+
+def test_the_trade_can_be_seen_by_time_memory_and_divergence(report_data: ReportData) -> None:
+    views = plots.trade(report_data)
+    assert list(views) == ["file size", "time a token", "peak memory", "size and divergence"]
+    assert "ms per decoded token" in views["time a token"]
+    assert "1.97\u00a0ms, +0.0031 bits per byte" in views["time a token"]
+    assert "margin:" not in views["size and divergence"]
+    assert "nats per token, on the front" in views["size and divergence"]
+    untimed = dataclasses.replace(
+        report_data,
+        variants=tuple(dataclasses.replace(r, ms_per_token=None) for r in report_data.variants),
+    )
+    assert "time a token" not in plots.trade(untimed)
+
+
+def test_paired_ties_are_of_the_loss_and_say_nothing_of_divergence(report_data: ReportData) -> None:
+    view = next(one for one in pareto.VIEWS if not one.is_judged)
+    found = {point.row.name: point for point in pareto.points(report_data, view)}
+    tied = report_data.ties or ()
+    assert ("gptq-w4", "gptq-w3-emb4") in tied
+    assert not pareto.is_tie(report_data, found["gptq-w4"], found["gptq-w3-emb4"])
+
+
+def test_every_document_is_a_point_and_the_description_counts_them(
+    report_data: ReportData,
+) -> None:
+    row = VariantRow("q", "rtn", 1, documents=((1.0, 0.5), (1.2, -0.1), (0.9, 0.2), (1.1, 0.0)))
+    data = dataclasses.replace(report_data, variants=(report_data.base_row, row))
+    picture = documents.scatter(data, "d", 820)
+    assert "q: 50\u00a0% of 4 documents worse, at most by 0.50 bits per byte." in picture
+    path = max(re.findall(r'<path d="([^"]*)"', picture), key=lambda found: found.count("M"))
+    assert path.count("M") == 4
+
+
+def test_a_thousand_documents_stay_small(report_data: ReportData) -> None:
+    noise = random.Random(0)
+    many = tuple((noise.gauss(1, 0.1), noise.gauss(0, 0.01)) for _ in range(1000))
+    rows = tuple(dataclasses.replace(r, documents=many) for r in report_data.others)
+    data = dataclasses.replace(report_data, variants=(report_data.base_row, *rows))
+    assert len(plots.by_document(data)) < 1_200_000
