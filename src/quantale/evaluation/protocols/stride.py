@@ -6,8 +6,9 @@ hold the model's context and advance by N; each scores the tokens that no window
 With N equal to the context nothing overlaps, and the first token of each window is not scored.
 
 The recipe weighs the mean loss of a window by one token less than it averages over (its comment
-has the shift of labels drop one, which happens in the first window alone). We add up tokens. The
-two differ by about 1/N of the difference between first and later windows, below 1e-5 on real text.
+has the shift of labels drop one, which happens in the first window alone). We add up tokens. On
+the first 25,000 characters of WikiText-2's validation text the two perplexities of a small Llama
+differ by 2e-5 of their value (N = 512, context 1024); the longer the text, the less.
 """
 
 from collections.abc import Iterator, Sequence
