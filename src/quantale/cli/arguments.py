@@ -27,8 +27,11 @@ def check_method(method: str) -> None:
 
 
 def check_protocol(protocol: str) -> None:
-    """Raise UsageError for a protocol that no file or entry point names, settings apart."""
+    """Raise UsageError for a protocol that does not exist or has no number where it needs one."""
     _check_name("protocol", protocol.partition(":")[0], PROTOCOLS)
+    from quantale.evaluation.windows import protocol_named
+
+    protocol_named(protocol)
 
 
 def folder_name(model: str, *marks: str) -> str:

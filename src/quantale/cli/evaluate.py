@@ -17,7 +17,11 @@ def evaluate(
     models: Annotated[list[str], typer.Argument(help="Model directories or Hub names.")],
     data: Annotated[str, typer.Option("--data", metavar="D", help="Corpus, Hub name or file.")],
     protocol: Annotated[
-        str, typer.Option("--protocol", help="How text becomes scored tokens.")
+        str,
+        typer.Option(
+            "--protocol",
+            help="How text becomes scored tokens: document, blocks:N, stride:N or llamacpp:N.",
+        ),
     ] = "document",
     base: Annotated[
         str | None, typer.Option("--base", help="Measure divergence from this model too.")
@@ -35,7 +39,7 @@ def evaluate(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Measure perplexity, bits per byte and, with --base, divergence."""
+    """Measure perplexity per token, word and byte and, with --base, divergence."""
     check_protocol(protocol)
     check_models([*models, *([base] if base else [])])
     terminal = Terminal(as_json, debug)

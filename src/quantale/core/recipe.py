@@ -249,7 +249,7 @@ class EvaluateSection(Section):
     """What every model is scored on."""
 
     protocol: Text = "document"
-    """How text becomes scored tokens."""
+    """How text becomes scored tokens: document, blocks:N, stride:N or llamacpp:N."""
     documents: Count = 200
     """Test documents, the first ones."""
     batch_size: Count = 16

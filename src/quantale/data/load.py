@@ -15,7 +15,13 @@ from quantale.data.hub_names import HUB_NAMES
 
 __all__ = ["load_documents", "parse_data", "split_documents"]
 
-FILE_KINDS = {".txt": "text", ".jsonl": "text", ".csv": "text", ".parquet": "parquet"}
+FILE_KINDS = {
+    ".txt": "text",
+    ".raw": "text",
+    ".jsonl": "text",
+    ".csv": "text",
+    ".parquet": "parquet",
+}
 """File ending to the plug-in that reads it."""
 
 _EXPRESSION = re.compile(

@@ -1,32 +1,27 @@
 """Score language models on documents: all of them on the same windows, in one pass.
 
-A protocol (see `protocols/`) plans windows; windows of like length are batched, padded on the
-right and masked. Per batch the base model's log-probabilities are computed once and every other
-model is compared with them, so that neither logits nor probabilities outlive their batch. Logits
-are computed in the model's dtype, log-softmax in float32, sums in float64 in an order that does
-not depend on batches.
+A protocol (see `protocols/`) plans windows; windows of like length are batched, padded and
+masked (`passes`). Per batch the base model's log-probabilities are computed once and every other
+model is compared with them, so that neither logits nor probabilities outlive their batch; what
+stays are sums (`tapes`). Logits are computed in the model's dtype, log-softmax in float32, sums
+in float64 in an order that does not depend on batches.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
 from transformers import PreTrainedModel
 
-from quantale.core.errors import DataError, NumericalError, UsageError, nearest
-from quantale.evaluation import divergence
-from quantale.evaluation.divergence import RowScores
+from quantale.core.errors import DataError, UsageError, nearest
+from quantale.evaluation.passes import Padding, collate, evaluating, score_batch
 from quantale.evaluation.scores import DocumentScore
+from quantale.evaluation.tapes import Tape, document_scores, making_tapes
 from quantale.evaluation.windows import (
     Limits,
     Plan,
     TextDocuments,
-    Window,
+    adds_bos,
     batches,
     encode,
     own_context,
@@ -50,7 +45,12 @@ class LanguageSettings:
     context: int | None = None
     """Shorter context than the model's own, in tokens."""
     cut: int | None = None
-    """Score only the first so many tokens of each document, the beginning token included."""
+    """Score only the first so many tokens of each document, the beginning token included.
+
+    Where a protocol joins texts, of the whole.
+    """
+    padding: Padding = "right"
+    """Where short windows are filled up; changes nothing but rounding."""
 
 
 @dataclass(frozen=True)
@@ -58,34 +58,16 @@ class LanguageScores:
     """What all models scored, and how."""
 
     documents: tuple[DocumentScore, ...]
-    """Model after model, documents in their order."""
+    """Model after model, documents in their order; blocks where the protocol joins texts."""
     protocol: str
     """Fingerprint of the protocol, carried by every number."""
     skipped: tuple[str, ...]
     """Ids of documents with nothing to score (empty ones)."""
     base: str | None
-
-
-@dataclass(frozen=True)
-class _Tape:
-    """Results of one model, one entry a scored token, in the plan's order."""
-
-    nll: NDArray[np.float32]
-    kl: NDArray[np.float32]
-    same: NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class _Batch:
-    input_ids: Tensor
-    """(windows, longest)."""
-    attention_mask: Tensor
-    rows: Tensor
-    """(scored,): positions, in the flattened batch, that predict a scored token."""
-    targets: Tensor
-    """(scored,)."""
-    slots: NDArray[np.int64]
-    """(scored,): where the results go on the tape."""
+    unit: str = "document"
+    """What a line of `documents` is and what is resampled: "document" or "block"."""
+    unscored: int = 0
+    """Tokens of the texts that are context only or left over: no number rests on them."""
 
 
 def score(
@@ -104,14 +86,25 @@ def score(
     settings = settings or LanguageSettings()
     _check_base(models, base)
     protocol = protocol_named(settings.protocol)
-    limits = Limits(tokenizer.bos_token_id, _context(models, settings.context), settings.cut)
-    plan = protocol.plan(encode(tokenizer, documents), limits)
+    context = _context(models, settings.context)
+    limits = Limits(tokenizer.bos_token_id, context, settings.cut, adds_bos(tokenizer))
+    encoded = encode(tokenizer, documents, protocol.separator)
+    plan = protocol.plan(encoded, limits)
     if not plan.units:
         raise DataError(f"no document has a token to score; {len(plan.skipped)} empty ones came")
     _check_vocabulary(models, plan)
-    tapes = _run(_base_first(models, base), base, plan, settings.batch_size, progress)
-    found = [one for name in models for one in _documents(name, tapes[name], plan, base)]
-    return LanguageScores(tuple(found), protocol.fingerprint(limits), plan.skipped, base)
+    with making_tapes(list(models), base, plan) as tapes:
+        _run(_base_first(models, base), base, plan, settings, tapes, progress)
+        found = tuple(document_scores(tapes, plan, base))
+    texts = sum(len(one.tokens) for one in encoded)
+    return LanguageScores(
+        found,
+        protocol.fingerprint(limits),
+        plan.skipped,
+        base,
+        unit="document" if protocol.separator is None else "block",
+        unscored=texts - sum(unit.tokens for unit in plan.units),
+    )
 
 
 def _check_base(models: Mapping[str, PreTrainedModel], base: str | None) -> None:
@@ -160,118 +153,22 @@ def _run(
     models: Mapping[str, PreTrainedModel],
     base: str | None,
     plan: Plan,
-    batch_size: int,
+    settings: LanguageSettings,
+    tapes: Mapping[str, Tape],
     progress: Progress | None,
-) -> dict[str, _Tape]:
-    """Fill one tape a model; the base comes first in `models`."""
-    starts = np.cumsum([0, *(window.scored for window in plan.windows)])
-    tapes = {name: _empty_tape(int(starts[-1])) for name in models}
+) -> None:
+    """Fill the tapes; the base comes first in `models`."""
     vocabulary = max(int(model.config.vocab_size) for model in models.values())
+    positions = _LOGITS_ELEMENTS // vocabulary
     done = 0
-    with _evaluating(models.values()), torch.inference_mode():
-        for chosen in batches(plan.windows, batch_size, _LOGITS_ELEMENTS // vocabulary):
-            batch = _collate([plan.windows[i] for i in chosen], starts[chosen])
-            for name, result in _score_batch(models, base, batch):
-                _record(tapes[name], batch.slots, result)
+    with evaluating(models.values()):
+        for chosen in batches(plan.windows, settings.batch_size, positions):
+            batch = collate([plan.windows[i] for i in chosen], settings.padding)
+            for name, found in score_batch(models, base, batch):
+                tapes[name].write_nll(chosen, found.nll.cpu().numpy())
+                if found.kl is not None and found.same is not None:
+                    kl, same = found.kl.cpu().numpy(), found.same.cpu().numpy()
+                    tapes[name].write_divergence(chosen, kl, same)
             done += len(chosen)
             if progress is not None:
                 progress(done, len(plan.windows))
-    return tapes
-
-
-@contextmanager
-def _evaluating(models: Sequence[PreTrainedModel] | Any) -> Iterator[None]:
-    """Switch dropout off, and back on where it was on."""
-    training = [model for model in models if model.training]
-    for model in training:
-        model.eval()
-    try:
-        yield
-    finally:
-        for model in training:
-            model.train()
-
-
-def _collate(windows: Sequence[Window], starts: NDArray[np.int64]) -> _Batch:
-    longest = max(len(window.tokens) for window in windows)
-    ids = np.zeros((len(windows), longest), dtype=np.int64)
-    mask = np.zeros_like(ids)
-    rows, targets, slots = [], [], []
-    for i, window in enumerate(windows):
-        ids[i, : len(window.tokens)] = window.tokens
-        mask[i, : len(window.tokens)] = 1
-        rows.append(i * longest + np.arange(window.first - 1, len(window.tokens) - 1))
-        targets.append(window.tokens[window.first :])
-        slots.append(starts[i] + np.arange(window.scored))
-    return _Batch(
-        torch.from_numpy(ids),
-        torch.from_numpy(mask),
-        torch.from_numpy(np.concatenate(rows)),
-        torch.from_numpy(np.concatenate(targets)),
-        np.concatenate(slots),
-    )
-
-
-def _score_batch(
-    models: Mapping[str, PreTrainedModel], base: str | None, batch: _Batch
-) -> Iterator[tuple[str, RowScores]]:
-    kept = None
-    for name, model in models.items():
-        logits = _logits(model, batch)
-        rows, targets = batch.rows.to(logits.device), batch.targets.to(logits.device)
-        if name == base:
-            kept = divergence.reference(logits, rows)
-            yield name, divergence.reference_scores(kept, targets)
-            continue
-        if kept is not None and kept.vocabulary != logits.shape[1]:
-            raise DataError(
-                f"model {name!r} ranks {logits.shape[1]} tokens and the base {kept.vocabulary}; "
-                "divergence needs one vocabulary: leave the base out and use bits per byte"
-            )
-        yield name, divergence.row_scores(logits, rows, targets, kept)
-
-
-def _logits(model: PreTrainedModel, batch: _Batch) -> Tensor:
-    """Return (windows * longest, vocabulary)."""
-    ids = batch.input_ids.to(model.device)
-    mask = batch.attention_mask.to(model.device)
-    logits: Tensor = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-    return logits.flatten(0, 1)
-
-
-def _empty_tape(tokens: int) -> _Tape:
-    return _Tape(
-        np.zeros(tokens, np.float32), np.zeros(tokens, np.float32), np.zeros(tokens, np.bool_)
-    )
-
-
-def _record(tape: _Tape, slots: NDArray[np.int64], result: RowScores) -> None:
-    tape.nll[slots] = result.nll.cpu().numpy()
-    if result.kl is not None and result.same is not None:
-        tape.kl[slots] = result.kl.cpu().numpy()
-        tape.same[slots] = result.same.cpu().numpy()
-
-
-def _documents(name: str, tape: _Tape, plan: Plan, base: str | None) -> Iterator[DocumentScore]:
-    at = 0
-    for unit in plan.units:
-        part = slice(at, at + unit.tokens)
-        at += unit.tokens
-        nll = float(tape.nll[part].sum(dtype=np.float64))
-        kl = float(tape.kl[part].sum(dtype=np.float64))
-        if not np.isfinite([nll, kl]).all():
-            raise NumericalError(
-                f"model {name!r} on document {unit.id!r}: nll {nll}, KL {kl}; "
-                "its weights or its dtype overflow"
-            )
-        yield DocumentScore(
-            model=name,
-            document=unit.id,
-            nll=nll,
-            tokens=unit.tokens,
-            bytes=unit.bytes,
-            unknown=unit.unknown,
-            kl_sum=None if base is None else kl,
-            top1_same=None if base is None else int(tape.same[part].sum()),
-            kl_tokens=None if base is None else tape.kl[part],
-        )

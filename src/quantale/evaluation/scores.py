@@ -1,4 +1,8 @@
-"""What one model scored on one document, as kept in `documents.jsonl`; free of torch."""
+"""What one model scored on one document, as kept in `documents.jsonl`; free of torch.
+
+Where a protocol joins texts (`blocks`, `stride`, `llamacpp`) a line is one block, named
+"block/N": the block is then what is paired and resampled.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +18,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class DocumentScore:
-    """Sums over the scored tokens of one document; nll and divergence in nats."""
+    """Sums over the scored tokens of one document or block; nll and divergence in nats."""
 
     model: str
     document: str
@@ -30,14 +34,18 @@ class DocumentScore:
     top1_same: int | None = None
     """Tokens at which model and base rank the same token first; None without a base."""
     kl_tokens: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
-    """(tokens,): KL of each token, for quantiles; never written to disk."""
+    """(tokens,): KL of each token, for quantiles; not part of the record."""
+    words: int = 0
+    """Words that begin in the scored text; 0 where a record does not count them."""
 
     def record(self) -> dict[str, Any]:
         """Return the JSON line of `documents.jsonl`."""
         return {name: getattr(self, name) for name in _FIELDS}
 
 
-_FIELDS = ("model", "document", "nll", "tokens", "bytes", "unknown", "kl_sum", "top1_same")
+_FIELDS = (
+    "model", "document", "nll", "tokens", "bytes", "words", "unknown", "kl_sum", "top1_same",
+)  # fmt: skip
 
 
 def read_scores(records: Iterable[Mapping[str, Any]]) -> list[DocumentScore]:
@@ -74,6 +82,7 @@ def _read(number: int, record: Mapping[str, Any]) -> DocumentScore:
             nll=float(record["nll"]),
             tokens=int(record["tokens"]),
             bytes=int(record["bytes"]),
+            words=int(record.get("words", 0)),
             unknown=int(record.get("unknown", 0)),
             kl_sum=record.get("kl_sum"),
             top1_same=record.get("top1_same"),

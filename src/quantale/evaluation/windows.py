@@ -3,9 +3,10 @@
 Plain numpy: a protocol plans windows once, and every model sees the same ones.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from quantale.core.errors import DataError, UsageError
 from quantale.core.registry import PROTOCOLS
 
 _ENCODED_AT_ONCE = 256
+_WORD_STARTS = re.compile(r"(?<!\S)\S")
 
 Tokens = NDArray[np.int64]
 
@@ -39,6 +41,12 @@ class TextDocuments(Protocol):
 
 
 @dataclass(frozen=True)
+class _Joined:
+    id: str
+    text: str
+
+
+@dataclass(frozen=True)
 class EncodedDocument:
     """A document's own tokens, no special ones added."""
 
@@ -52,22 +60,35 @@ class EncodedDocument:
 
     def bytes_between(self, first: int, stop: int) -> int:
         """Return the UTF-8 bytes of the text that tokens [first, stop) stand for."""
-        begin, end = 0, len(self.text)
-        if first > 0 or stop < len(self.tokens):
-            ends = self._known_ends()
-            begin = int(ends[first - 1]) if first > 0 else 0
-            end = int(ends[stop - 1]) if 0 < stop < len(self.tokens) else end
+        begin, end = self._span(first, stop)
         return len(self.text[begin:end].encode("utf-8"))
+
+    def words_between(self, first: int, stop: int) -> int:
+        """Return how many words begin in the text of tokens [first, stop).
+
+        A word is a longest run of characters that are not white space (Unicode), as `str.split`
+        cuts them; it belongs where it begins, so that parts add up to the whole.
+        """
+        begin, end = self._span(first, stop)
+        return sum(1 for _ in _WORD_STARTS.finditer(self.text, begin, end))
 
     def unknown_between(self, first: int, stop: int) -> int:
         """Return how many of tokens [first, stop) are the unknown symbol."""
         return int(self.unknown[first:stop].sum())
 
+    def _span(self, first: int, stop: int) -> tuple[int, int]:
+        begin, end = 0, len(self.text)
+        if first > 0 or stop < len(self.tokens):
+            ends = self._known_ends()
+            begin = int(ends[first - 1]) if first > 0 else 0
+            end = int(ends[stop - 1]) if 0 < stop < len(self.tokens) else end
+        return begin, end
+
     def _known_ends(self) -> NDArray[np.int64]:
         if self.ends is None:
             raise UsageError(
-                "bytes of a part of a document need a fast tokenizer (one with offsets); "
-                "this one is slow: leave `cut` out and use a tokenizer that declares a BOS token"
+                "bytes of a part of a text need a fast tokenizer (one with offsets); this one is "
+                "slow: use protocol 'document' without `cut` and a tokenizer that declares a BOS"
             )
         return self.ends
 
@@ -82,6 +103,8 @@ class Limits:
     """Longest input of the model, in tokens."""
     cut: int | None = None
     """Only the first so many tokens of each document, the beginning token included."""
+    adds_bos: bool = False
+    """Whether the tokenizer by itself puts the beginning token in front of a text."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +116,8 @@ class Unit:
     """Scored tokens."""
     bytes: int
     """UTF-8 bytes of the scored text."""
+    words: int
+    """Words that begin in the scored text."""
     unknown: int
     """Scored tokens that are the unknown symbol."""
 
@@ -125,6 +150,9 @@ class Plan:
 class LanguageProtocol(Protocol):
     """The seam of `protocols/`: a frozen dataclass without settings, or with one integer."""
 
+    separator: ClassVar[str | None]
+    """Joins all texts into one before they are tokenized; None leaves each by itself."""
+
     def fingerprint(self, limits: Limits) -> str:
         """Return the string that every number of this protocol carries."""
 
@@ -146,17 +174,30 @@ def protocol_named(spec: str) -> LanguageProtocol:
     return kind(int(argument)) if colon else kind()
 
 
-def encode(tokenizer: Any, documents: TextDocuments) -> list[EncodedDocument]:
-    """Tokenize every document by itself, without special tokens; DataError for an id used twice."""
+def encode(
+    tokenizer: Any, documents: TextDocuments, separator: str | None = None
+) -> list[EncodedDocument]:
+    """Tokenize without special tokens: every document by itself, or all joined by `separator`.
+
+    Raises DataError for an id used twice.
+    """
     items = documents.items
     if len({item.id for item in items}) < len(items):
         raise DataError("two documents have the same id; scores are paired by it")
+    if separator is not None:
+        items = [_Joined("joined", separator.join(item.text for item in items))]
     starts = range(0, len(items), _ENCODED_AT_ONCE)
     return [
         encoded
         for start in starts
         for encoded in _encode_some(tokenizer, items[start : start + _ENCODED_AT_ONCE])
     ]
+
+
+def adds_bos(tokenizer: Any) -> bool:
+    """Whether the tokenizer by itself puts its beginning token in front of a text."""
+    ids = tokenizer("a")["input_ids"]
+    return len(ids) > 0 and tokenizer.bos_token_id is not None and ids[0] == tokenizer.bos_token_id
 
 
 def own_context(model: Any) -> int | None:

@@ -152,7 +152,8 @@ def _unlike(base: Scored, other: Scored, what: str, mine: object, theirs: object
         "tokenizer": "token perplexity is not comparable; use bits per byte "
         "(--metric bits_per_byte)",
     }[what]
-    shown = " and ".join(str(value)[:16] for value in (mine, theirs))
+    digits = None if what == "protocol" else 16  # of a hash
+    shown = " and ".join(str(value)[:digits] for value in (mine, theirs))
     return f"{base.model} and {other.model} differ in {what} ({shown}); {remedy}"
 
 

@@ -22,7 +22,7 @@ from quantale.quant.damage import output_errors
 from quantale.quant.ledger import kernel_names
 from quantale.stages.requests import EvaluateRequest
 
-VERSION = 1
+VERSION = 2
 _ERROR_WINDOWS = 8
 
 
@@ -152,7 +152,7 @@ def _measurements(
             tokenizer_sha256=tokenizer_sha256(tokenizer),
             provenance=origin,
         )
-        for one in summary.measurements(scores.documents, scores.protocol)
+        for one in summary.measurements(scores.documents, scores.protocol, base=scores.base)
     ]
 
 
@@ -174,9 +174,13 @@ def _protocol(plan: Plan, tokenizer: Any, scores: LanguageScores) -> dict[str, A
         "data": f"{plan.documents.source} ({plan.documents.split})",
         "data_sha256": plan.documents.sha256,
         "tokenizer_sha256": tokenizer_sha256(tokenizer),
-        "documents": len(own),
+        "unit": scores.unit,
+        "documents": len(own) if scores.unit == "document" else len(plan.documents),
+        "units": len(own),
         "skipped_documents": len(scores.skipped),
         "tokens": sum(one.tokens for one in own),
+        "unscored_tokens": scores.unscored,
+        "words": sum(one.words for one in own),
         "bytes": sum(one.bytes for one in own),
         "unknown_tokens": sum(one.unknown for one in own),
     }

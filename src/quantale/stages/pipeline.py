@@ -20,6 +20,7 @@ from quantale.core.records import read_json, write_json
 from quantale.core.run import Run, RunKey
 from quantale.data.load import load_documents
 from quantale.evaluation.language import LanguageSettings
+from quantale.evaluation.windows import protocol_named
 from quantale.quant.save import PROOF_DTYPE, verify_saves
 from quantale.stages.bench import bench_stage
 from quantale.stages.calibration import CalibrationText
@@ -71,6 +72,7 @@ def _prepared(resolved: ResolvedRecipe, out: Path, resume: bool, progress: Progr
     set_threads(recipe)
     for variant in recipe.variants:
         make_methods(variant)
+    protocol_named(recipe.evaluate.protocol)
     corpus = open_corpus(recipe)
     text = dump(recipe)
     known = out / "recipe.yaml"

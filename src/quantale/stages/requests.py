@@ -79,7 +79,7 @@ class EvaluateRequest:
     base: str | None = None
     """Model that the others are measured against."""
     protocol: str = "document"
-    """How text becomes scored tokens."""
+    """How text becomes scored tokens: document, blocks:N, stride:N or llamacpp:N."""
     limit: int | None = None
     """First documents only."""
     batch_size: int = 16

@@ -91,6 +91,8 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
         (["evaluate", "./none", "--data", "storygen"], "no model directory ./none"),
         (["evaluate", "gpt2"], "--data"),
         (["evaluate", "gpt2", "--data", "x", "--protocol", "documnet"], "did you mean 'document'"),
+        (["evaluate", "gpt2", "--data", "x", "--protocol", "blocks"], "write 'blocks:N'"),
+        (["evaluate", "gpt2", "--data", "x", "--protocol", "stride:ten"], "a number was expected"),
         (["compare"], "base"),
         (["compare", "gpt2"], "needs two or more"),
         (["compare", "gpt2", "distilgpt2"], "and --data"),

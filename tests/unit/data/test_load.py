@@ -72,6 +72,16 @@ def test_text_without_separator_is_split_at_blank_lines(tmp_path: Path) -> None:
     assert load_documents(data).texts == ["One\nmore", "Two", "Three"]
 
 
+def test_a_raw_file_is_one_document_as_it_stands(tmp_path: Path) -> None:
+    text = " \n = Title = \n \n One \u00e9 . \n\n<|endoftext|>\n"
+    data = write(tmp_path / "wiki.raw", text)
+    documents = load_documents(data)
+    assert documents.texts == [text]
+    assert documents.split == "all"
+    with pytest.raises(UsageError, match="no columns"):
+        load_documents(data + "#text")
+
+
 def test_text_files_have_no_columns(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no columns"):
         load_documents(write(tmp_path / "a.txt", "text") + "#text")

@@ -47,6 +47,15 @@ def test_a_token_that_the_base_excludes_is_summed_without_overflow() -> None:
     assert found.item() == pytest.approx(exact_kl(base, other).item(), rel=1e-6)
 
 
+def test_a_model_whose_first_place_is_shared_still_agrees() -> None:
+    base = torch.tensor([[0.0, 1.0, 2.0], [0.0, 1.0, 2.0], [0.0, 1.0, 2.0]])
+    other = torch.tensor([[0.0, 3.0, 3.0], [0.0, 3.0, 2.0], [5.0, 1.0, 5.0]])
+    rows = torch.arange(3)
+    found = row_scores(other, rows, rows, reference(base, rows)).same
+    assert found is not None
+    assert found.tolist() == [True, False, True]
+
+
 def test_only_the_given_rows_count_and_chunks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     base, other = logits_of(50, 40, 0), logits_of(50, 40, 1)
     rows, targets = torch.arange(3, 50, 2), torch.arange(24)

@@ -1,14 +1,22 @@
 """Self-tests of the standard: totals that no detail of batching may change."""
 
 import math
-from dataclasses import dataclass
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from tokenizers import Regex, Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from tiny_models import tiny_family, tiny_nanogpt
+from tiny_texts import (
+    SYMBOLS,
+    Constant,
+    Text,
+    Texts,
+    character_tokenizer,
+    documents,
+    small_llama,
+)
+from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from quantale.core.errors import DataError, NumericalError, UsageError
 from quantale.evaluation import stats
@@ -18,63 +26,7 @@ from quantale.evaluation.stats import Verdict
 from quantale.evaluation.summary import measurements
 
 Pair = dict[str, LlamaForCausalLM]
-
-ALPHABET = "abcdefgh ."
-CONTEXT = 16
-
-
-@dataclass(frozen=True)
-class Text:
-    id: str
-    text: str
-
-
-@dataclass(frozen=True)
-class Texts:
-    items: tuple[Text, ...]
-
-
-class Constant(torch.nn.Module):
-    """Answers every position with the same logits."""
-
-    def __init__(self, logits: torch.Tensor, context: int = CONTEXT) -> None:
-        super().__init__()
-        self.logits = logits
-        self.device = torch.device("cpu")
-        self.config = SimpleNamespace(vocab_size=len(logits), max_position_embeddings=context)
-
-    def forward(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, use_cache: bool
-    ) -> SimpleNamespace:
-        return SimpleNamespace(logits=self.logits.expand(*input_ids.shape, -1))
-
-
-def character_tokenizer(bos: str | None = "<s>") -> PreTrainedTokenizerFast:
-    symbols = ["<s>", "<unk>", *ALPHABET]
-    vocab = {symbol: i for i, symbol in enumerate(symbols)}
-    tokenizer = Tokenizer(models.WordLevel(vocab, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=bos, unk_token="<unk>")
-
-
-def documents(*lengths: int, seed: int = 0) -> Texts:
-    rng = np.random.default_rng(seed)
-    texts = ["".join(rng.choice(list(ALPHABET), n)) for n in lengths]
-    return Texts(tuple(Text(f"d{i}", text) for i, text in enumerate(texts)))
-
-
-def tiny_llama(seed: int) -> LlamaForCausalLM:
-    torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=12,
-        hidden_size=16,
-        intermediate_size=24,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=CONTEXT,
-        initializer_range=0.5,
-    )
-    return LlamaForCausalLM(config).eval()
+V = len(SYMBOLS)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +36,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 @pytest.fixture(scope="module")
 def pair() -> Pair:
-    return {"base": tiny_llama(0), "other": tiny_llama(1)}
+    return {"base": small_llama(0), "other": small_llama(1)}
 
 
 MANY = documents(1, 5, 15, 16, 17, 40, 70, 3, 9)
@@ -98,11 +50,11 @@ def totals(scores: LanguageScores) -> np.ndarray:
 def test_uniform_logits_give_a_perplexity_of_the_vocabulary(
     tokenizer: PreTrainedTokenizerFast,
 ) -> None:
-    found = score({"flat": Constant(torch.zeros(12))}, tokenizer, MANY)
+    found = score({"flat": Constant(torch.zeros(V))}, tokenizer, MANY)
     values = {one.metric: one for one in measurements(found.documents, found.protocol)}
-    assert values["perplexity"].value == pytest.approx(12.0, rel=1e-6)
-    assert values["bits_per_byte"].value == pytest.approx(math.log2(12), rel=1e-6)
-    assert values["perplexity"].ci_low == pytest.approx(12.0, rel=1e-6)
+    assert values["perplexity"].value == pytest.approx(V, rel=1e-6)
+    assert values["bits_per_byte"].value == pytest.approx(math.log2(V), rel=1e-6)
+    assert values["perplexity"].ci_low == pytest.approx(V, rel=1e-6)
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 16])
@@ -124,13 +76,26 @@ def test_document_order_does_not_change_totals(
     )
 
 
-def test_the_padding_side_of_the_tokenizer_does_not_change_totals(pair: Pair) -> None:
-    left = character_tokenizer()
-    left.padding_side = "left"
-    np.testing.assert_array_equal(
-        totals(score(pair, left, MANY, base="base")),
-        totals(score(pair, character_tokenizer(), MANY, base="base")),
-    )
+@pytest.mark.parametrize("family", ["GPT2", "Llama", "Gemma2", "GPTNeoX", "OPT", "nanoGPT"])
+@pytest.mark.parametrize("batch_size", [1, 4, 16])
+def test_padding_left_and_batch_size_do_not_change_totals(family: str, batch_size: int) -> None:
+    models = {"base": model_of(family, 0.0), "other": model_of(family, 0.05)}
+    texts = documents(1, 5, 63, 64, 65, 150, 0, 30, 2)
+    right = LanguageSettings(batch_size=1)
+    left = LanguageSettings(batch_size=batch_size, padding="left")
+    expected = totals(score(models, character_tokenizer(), texts, right, "base"))
+    found = totals(score(models, character_tokenizer(), texts, left, "base"))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def model_of(family: str, noise: float) -> PreTrainedModel:
+    model = tiny_nanogpt() if family == "nanoGPT" else tiny_family(family)
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            moved = torch.randn(parameter.shape, generator=generator)
+            parameter.add_(moved, alpha=noise * float(parameter.std()))
+    return model
 
 
 def test_a_model_against_itself_diverges_by_nothing_and_passes(
@@ -138,9 +103,11 @@ def test_a_model_against_itself_diverges_by_nothing_and_passes(
 ) -> None:
     twins = {"base": pair["base"], "twin": pair["base"]}
     found = score(twins, tokenizer, MANY, base="base")
-    values = {one.metric: one.value for one in measurements(found.documents, "p")[8:]}
+    measured = measurements(found.documents, found.protocol, base="base")
+    values = {one.metric: one.value for one in measured if one.model == "twin"}
     assert values["kl_mean"] == values["kl_median"] == values["kl_p99"] == 0.0
-    assert values["top1_agreement"] == 1.0
+    assert values["top1_agreement"] == values["perplexity_ratio"] == 1.0
+    assert values["log_perplexity_ratio"] == 0.0
     base, twin = by_model(found.documents).values()
     differences = column(twin, "nll") - column(base, "nll")
     (difference,) = stats.differences(differences[None], column(base, "tokens"))
@@ -209,14 +176,14 @@ def test_a_shorter_context_changes_the_protocol_and_a_longer_one_is_refused(
 def test_the_shortest_context_of_all_models_is_used(
     tokenizer: PreTrainedTokenizerFast, pair: Pair
 ) -> None:
-    models_ = {**pair, "short": Constant(torch.zeros(12), context=6)}
+    models_ = {**pair, "short": Constant(torch.zeros(V), context=6)}
     assert score(models_, tokenizer, MANY).protocol == "document(bos=1,context=6,stride=3)"
 
 
 def test_dropout_is_off_while_scoring_and_as_before_afterwards(
     tokenizer: PreTrainedTokenizerFast,
 ) -> None:
-    model = tiny_llama(0)
+    model = small_llama(0)
     expected = score({"m": model}, tokenizer, MANY).documents
     model.train()
     assert score({"m": model}, tokenizer, MANY).documents == expected
@@ -248,8 +215,8 @@ def test_a_vocabulary_that_does_not_fit_is_refused(
 ) -> None:
     with pytest.raises(DataError, match=r"token 11 is outside the vocabulary of model 'm' \(11\)"):
         score({"m": Constant(torch.zeros(11))}, tokenizer, Texts((Text("d", "."),)))
-    wider = {**pair, "wide": Constant(torch.zeros(13))}
-    with pytest.raises(DataError, match="ranks 13 tokens and the base 12"):
+    wider = {**pair, "wide": Constant(torch.zeros(V + 1))}
+    with pytest.raises(DataError, match="ranks 14 tokens and the base 13"):
         score(wider, tokenizer, MANY, base="base")
 
 
@@ -257,11 +224,11 @@ def test_a_loss_that_is_not_finite_names_model_and_document(
     tokenizer: PreTrainedTokenizerFast,
 ) -> None:
     with pytest.raises(NumericalError, match="model 'm' on document 'd0'"):
-        score({"m": Constant(torch.full((12,), math.nan))}, tokenizer, MANY)
+        score({"m": Constant(torch.full((V,), math.nan))}, tokenizer, MANY)
 
 
 def test_a_model_without_a_known_context_asks_for_one(tokenizer: PreTrainedTokenizerFast) -> None:
-    model = Constant(torch.zeros(12))
+    model = Constant(torch.zeros(V))
     model.config = SimpleNamespace(vocab_size=12)
     with pytest.raises(UsageError, match="set `context`"):
         score({"m": model}, tokenizer, MANY)

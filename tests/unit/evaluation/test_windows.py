@@ -1,7 +1,5 @@
 """Windows of the document protocol: every token once, bytes of what was scored."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,6 +7,7 @@ from hypothesis import strategies as st
 
 from quantale.core.errors import UsageError
 from quantale.core.registry import PROTOCOLS
+from quantale.evaluation.protocols.blocks import Blocks
 from quantale.evaluation.windows import (
     EncodedDocument,
     Limits,
@@ -17,19 +16,6 @@ from quantale.evaluation.windows import (
     batches,
     protocol_named,
 )
-
-
-@dataclass(frozen=True)
-class Blocks:
-    """A protocol with a setting, as a plug-in would declare it."""
-
-    length: int
-
-    def fingerprint(self, limits: Limits) -> str:
-        return f"blocks({self.length})"
-
-    def plan(self, documents: list[EncodedDocument], limits: Limits) -> Plan:
-        return Plan((), (), ())
 
 
 def encoded(text: str, name: str = "d") -> EncodedDocument:
@@ -115,14 +101,13 @@ def test_the_fingerprint_states_bos_context_stride_and_cut() -> None:
     assert protocol.fingerprint(Limits(1, 8, 5)) == "document(bos=1,context=8,stride=4,cut=5)"
 
 
-def test_a_protocol_is_looked_up_with_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_protocol_is_looked_up_with_its_number() -> None:
     assert "document" in PROTOCOLS.names()
     with pytest.raises(UsageError, match="did you mean 'document'"):
         protocol_named("documents")
     with pytest.raises(UsageError, match="takes no setting"):
         protocol_named("document:5")
-    monkeypatch.setattr(type(PROTOCOLS), "get", lambda self, name: Blocks)
-    assert protocol_named("blocks:2048").fingerprint(Limits(0, 8)) == "blocks(2048)"
+    assert protocol_named("blocks:2048") == Blocks(2048)
     with pytest.raises(UsageError, match="a number was expected"):
         protocol_named("blocks:many")
     with pytest.raises(UsageError, match="needs its number"):

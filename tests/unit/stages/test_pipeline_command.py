@@ -1,9 +1,14 @@
 """The command on the page asks for the very same recipe again."""
 
 import shlex
+from pathlib import Path
 
+import pytest
+
+from quantale.core.errors import UsageError
+from quantale.core.progress import Silent
 from quantale.core.recipe_file import load_recipe
-from quantale.stages.pipeline import _command
+from quantale.stages.pipeline import _command, run_recipe
 
 
 def test_every_changed_value_is_in_the_command_and_gives_the_same_recipe() -> None:
@@ -14,3 +19,13 @@ def test_every_changed_value_is_in_the_command_and_gives_the_same_recipe() -> No
     again = load_recipe("quickstart", words[4::2])
     assert again.recipe == first.recipe
     assert _command(load_recipe("quickstart")) == "quantale run quickstart"
+
+
+@pytest.mark.parametrize("protocol", ["blocks", "stride:many", "document:3"])
+def test_a_protocol_with_a_wrong_number_fails_before_anything_is_written(
+    protocol: str, tmp_path: Path
+) -> None:
+    resolved = load_recipe("quickstart", [f"evaluate.protocol={protocol}"])
+    with pytest.raises(UsageError, match=protocol.partition(":")[0]):
+        run_recipe(resolved, tmp_path / "run", only=None, resume=False, progress=Silent())
+    assert not (tmp_path / "run").exists()

@@ -1,6 +1,7 @@
 """Local text files: plain text, JSON lines and CSV.
 
 Plain text is split into documents at `<|endoftext|>`, or at blank lines where that never occurs.
+A file that ends in `.raw`, such as wiki.test.raw, is one document, every character as it stands.
 """
 
 import csv
@@ -25,7 +26,7 @@ Row = tuple[str, Mapping[str, object]]
 
 @final
 class Text:
-    """A `.txt`, `.jsonl` or `.csv` file in UTF-8."""
+    """A `.txt`, `.raw`, `.jsonl` or `.csv` file in UTF-8."""
 
     def read(self, selection: Selection) -> Documents:
         """Read the file; raises DataError with the line of what is wrong."""
@@ -62,6 +63,12 @@ def _read_plain(text: str, column: str | None, path: Path) -> Iterator[Document]
     texts = (piece.strip() for piece in pieces)
     for number, document in enumerate(filter(None, texts)):
         yield Document(document, f"{path.name}/{number}")
+
+
+def _read_whole(text: str, column: str | None, path: Path) -> Iterator[Document]:
+    if column is not None:
+        raise UsageError(f"{path} is plain text and has no columns; remove {'#' + column!r}")
+    yield Document(text, path.name)
 
 
 def _read_json_lines(text: str, column: str | None, path: Path) -> Iterator[Document]:
@@ -132,6 +139,7 @@ def _long_fields() -> Iterator[None]:
 
 _READERS: Mapping[str, Callable[[str, str | None, Path], Iterator[Document]]] = {
     ".txt": _read_plain,
+    ".raw": _read_whole,
     ".jsonl": _read_json_lines,
     ".csv": _read_csv,
 }

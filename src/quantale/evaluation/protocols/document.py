@@ -10,6 +10,7 @@ crosses a document.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -20,6 +21,8 @@ from quantale.evaluation.windows import EncodedDocument, Limits, Plan, Tokens, U
 @dataclass(frozen=True)
 class Document:
     """The `document` protocol; it has no settings."""
+
+    separator: ClassVar[str | None] = None
 
     def fingerprint(self, limits: Limits) -> str:
         """Return what a number needs to carry, such as `document(bos=1,context=256,stride=128)`."""
@@ -72,5 +75,6 @@ def _unit(document: EncodedDocument, tokens: Tokens, limits: Limits) -> Unit:
         id=document.id,
         tokens=len(tokens) - 1,
         bytes=document.bytes_between(first, own),
+        words=document.words_between(first, own),
         unknown=document.unknown_between(first, own),
     )
