@@ -30,6 +30,7 @@ from quantale.cli import (
     quantize,
     recipes,
     run,
+    stories,
     train,
 )
 from quantale.core.errors import EnvironmentLackingError, QuantaleError, UsageError
@@ -49,6 +50,7 @@ app.command("train")(train.train)
 app.command("quantize")(quantize.quantize)
 app.command("evaluate")(evaluate.evaluate)
 app.command("eval", hidden=True)(evaluate.evaluate)
+app.command("stories")(stories.stories)
 app.command("compare")(compare.compare)
 app.command("inspect")(inspect.inspect)
 app.command("generate")(generate.generate)
