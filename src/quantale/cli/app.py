@@ -21,6 +21,7 @@ import typer
 
 from quantale import __version__
 from quantale.cli import (
+    code,
     compare,
     doctor,
     evaluate,
@@ -51,6 +52,7 @@ app.command("quantize")(quantize.quantize)
 app.command("evaluate")(evaluate.evaluate)
 app.command("eval", hidden=True)(evaluate.evaluate)
 app.command("stories")(stories.stories)
+app.command("code")(code.code)
 app.command("compare")(compare.compare)
 app.command("inspect")(inspect.inspect)
 app.command("generate")(generate.generate)

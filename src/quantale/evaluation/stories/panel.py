@@ -23,6 +23,7 @@ from quantale.evaluation.stories.genre import GenreClassifier
 from quantale.evaluation.stories.intervals import mean_over_prompts
 from quantale.evaluation.stories.metrics import (
     METRICS,
+    Metric,
     Prompt,
     Reference,
     Story,
@@ -46,7 +47,7 @@ class Panel:
     """Ids, in the order of the columns below."""
     columns: Mapping[tuple[str, str], Floats]
     """(writer, metric) to (prompts,), NaN where there is no value."""
-    scored: tuple[Scored, ...]
+    scored: tuple[Scored, ...] = ()
     """Each story with the metrics that it has by itself."""
 
 
@@ -77,7 +78,12 @@ def make_panel(
 
 
 def measurements(
-    panel: Panel, base: str | None, protocol: str, how: Bootstrap | None = None
+    panel: Panel,
+    base: str | None,
+    protocol: str,
+    how: Bootstrap | None = None,
+    metrics: Sequence[Metric] = METRICS,
+    task: str = TASK,
 ) -> list[Measurement]:
     """Return one record for each writer and metric, with paired differences in `extra`.
 
@@ -88,7 +94,7 @@ def measurements(
     how = how or Bootstrap()
     writers = list(dict.fromkeys(writer for writer, _ in panel.columns))
     found = []
-    for metric in METRICS:
+    for metric in metrics:
         mine = {w: c for w in writers if (c := _column(panel, w, metric.name)) is not None}
         extras: dict[str, dict[str, float | str | int]] = {writer: {} for writer in mine}
         for other, mark in ((base, "base"), (CORPUS, "corpus")):
@@ -99,7 +105,7 @@ def measurements(
             found.append(
                 Measurement(
                     model=writer,
-                    task=TASK,
+                    task=task,
                     protocol=protocol,
                     metric=metric.name,
                     value=estimate.value,
