@@ -17,7 +17,7 @@ from quantale.evaluation.stats import Bootstrap
 from quantale.models.load import load
 from quantale.quant.ledger import inspect
 from quantale.report.compare import compare_scored, tied_models
-from quantale.report.model import Estimate, ReportData, TrainPoint, VariantRow
+from quantale.report.model import Estimate, ReportData, TrainPoint, VariantRow, Written
 from quantale.report.page import build_report
 from quantale.report.scored import read_scored
 from quantale.stages.evaluate import Plan, evaluate_stage, named
@@ -112,6 +112,7 @@ class _Rows:
             environment=_environment(),
             command=command,
             warnings=self._warnings(),
+            written={kind: _written(self._parents.get(kind)) for kind in ("stories", "code")},
         )
 
     def _row(self, name: str, base: str) -> VariantRow:
@@ -186,6 +187,13 @@ class _Rows:
         if self._protocol["skipped_documents"]:
             found.append(f"{self._protocol['skipped_documents']} empty documents were left out")
         return tuple(found)
+
+
+def _written(run: Run | None) -> Written:
+    if run is None:
+        return Written()
+    lines = tuple(read_lines(run.path / "results.jsonl"))
+    return Written(lines, read_json(run.path / "summary.json"))
 
 
 def _delta(pair: Mapping[str, Any]) -> Estimate | None:

@@ -62,9 +62,7 @@ def test_tokens_belong_where_most_of_their_bytes_are(tokenizer: object) -> None:
 
 
 @pytest.mark.parametrize("bos", [None, 0])
-def test_every_token_is_scored_once_in_one_of_the_parts(
-    tokenizer: object, bos: int | None
-) -> None:
+def test_every_token_is_scored_once_in_one_of_the_parts(tokenizer: object, bos: int | None) -> None:
     limits = Limits(bos=bos, context=24)
     encoded = encode(tokenizer, documents(TEXTS))
     plan, whole = Code().plan(encoded, limits), DocumentProtocol().plan(encoded, limits)
@@ -89,9 +87,7 @@ def test_both_parts_add_up_to_the_document_protocol(tokenizer: object) -> None:
     }
     for whole in found["document"].documents:
         parts = [
-            one
-            for one in found["code"].documents
-            if one.document.startswith(f"{whole.document}#")
+            one for one in found["code"].documents if one.document.startswith(f"{whole.document}#")
         ]
         assert sum(one.nll for one in parts) == pytest.approx(whole.nll, rel=1e-5)
 

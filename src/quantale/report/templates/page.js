@@ -1,7 +1,7 @@
 "use strict";
 {
-  const body = document.querySelector("tbody");
-  const heads = [...document.querySelectorAll("thead th")];
+  const body = document.querySelector("#numbers tbody");
+  const heads = [...document.querySelectorAll("#numbers thead th")];
   const value = (row, i) => row.cells[i].dataset.sort;
   const order = (a, b) => {
     if (a === "" || b === "") return (a === "") - (b === "");
