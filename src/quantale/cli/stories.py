@@ -9,6 +9,7 @@ import typer
 from quantale.cli.arguments import check_models
 from quantale.cli.options import Debug, Json, Seed
 from quantale.cli.terminal import Terminal, table
+from quantale.core.errors import UsageError
 from quantale.stages.requests import StoriesRequest
 
 
@@ -51,10 +52,7 @@ def stories(
     """Measure stories that models write, beside those of the corpus."""
     check_models([*models, *([base] if base else [])])
     terminal = Terminal(as_json, debug)
-    from quantale.core.recipe_writing import StoriesSection
-    from quantale.stages.stories import write_stories
-
-    section = StoriesSection(
+    section = _section(
         prompts=prompts,
         samples=samples,
         template=template.replace("\\n", "\n"),
@@ -65,10 +63,23 @@ def stories(
         batch_size=batch_size,
         seed=seed,
     )
+    from quantale.stages.stories import write_stories
+
     request = StoriesRequest(tuple(models), data, base, training, seed)
     with terminal.progress() as progress:
         result = write_stories(request, section, out, progress)
     terminal.result(result, by_metric(result["results"]))
+
+
+def _section(**values: Any) -> Any:
+    from pydantic import ValidationError
+
+    from quantale.core.recipe_writing import StoriesSection
+
+    try:
+        return StoriesSection(**values)
+    except ValidationError as error:
+        raise UsageError(f"--template: {error.errors()[0]['msg']}") from error
 
 
 def by_metric(records: Sequence[Mapping[str, Any]]) -> str:

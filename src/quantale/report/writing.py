@@ -119,7 +119,7 @@ def _entry(record: Mapping[str, Any] | None) -> Entry:
     value = estimate.value
     if record["unit"] == "share":
         text = numerals.percent(value)
-        scaled = Estimate(value * 100, *(_percent(end) for end in (estimate.low, estimate.high)))
+        scaled = Estimate(value * 100, _percent(estimate.low), _percent(estimate.high))
         note = numerals.interval(scaled, 1)
     else:
         places = 0 if abs(value) >= 100 else 2
