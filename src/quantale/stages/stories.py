@@ -114,7 +114,7 @@ def tell(plan: StoryPlan, progress: Progress) -> _Told:
         for name, folder in plan.folders.items()
         for story in writer.write(name, folder, progress)
     ]
-    prompts = [finish(one, asking, writer.cut) for one in drafts]
+    prompts = [finish(one, asking, writer.cut) for one in writer.drafts]
     training = TrainingWords.of(plan.training.texts)
     reference = Reference(training, training.vocabulary.keys())
     classifier = _classifier(plan, prompts, asking, writer.cut)

@@ -14,10 +14,12 @@ from quantale.data.tokenizers import tokenizer_sha256
 from quantale.evaluation.stats import Bootstrap
 from quantale.evaluation.stories.metrics import Story
 from quantale.evaluation.stories.prompts import Draft
+from quantale.evaluation.windows import own_context
 from quantale.models.load import LoadedModel, load
 from quantale.quant.ledger import kernel_names
 from quantale.stages.batches import BatchSettings, Request, budget, continue_prompts
 from quantale.stages.draws import Sampling
+from quantale.stages.generate import prompt_tokens
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class StoryWriter:
     """Loads one model after the other and lets it continue all prompts."""
 
     def __init__(self, plan: StoryPlan, drafts: Sequence[Draft]) -> None:
-        self._plan, self._drafts = plan, drafts
+        self._plan, self.drafts = plan, list(drafts)
         self._origins: dict[str, dict[str, Any]] = {}
         self._tokenizer: Any = None
         self.budget = 0
@@ -54,7 +56,7 @@ class StoryWriter:
         section = self._plan.section
         template = section.template.replace("\n", "\\n")
         return (
-            f"stories(prompts={len(self._drafts)},samples={section.samples},new={self.budget},"
+            f"stories(prompts={len(self.drafts)},samples={section.samples},new={self.budget},"
             f"temperature={section.temperature:g},top_k={section.top_k},seed={section.seed},"
             f"opening={section.opening_words},template={template})"
         )
@@ -70,7 +72,7 @@ class StoryWriter:
             section.batch_size,
             section.seed,
         )
-        wanted = [(one, draw) for one in self._drafts for draw in range(section.samples)]
+        wanted = [(one, draw) for one in self.drafts for draw in range(section.samples)]
         requests = [Request(one.given, f"{one.id}/{draw}") for one, draw in wanted]
         written = continue_prompts(loaded, requests, settings, progress.advance)
         return [
@@ -100,7 +102,8 @@ class StoryWriter:
         digest = tokenizer_sha256(loaded.tokenizer)
         if not self._origins:
             self._tokenizer, self.tokenizer_sha256 = loaded.tokenizer, digest
-            given = [one.given for one in self._drafts]
+            self._keep_short_prompts(loaded)
+            given = [one.given for one in self.drafts]
             self.budget = budget(loaded, given, self._plan.section.new_tokens)
         if digest != self.tokenizer_sha256:
             raise UsageError(
@@ -112,3 +115,14 @@ class StoryWriter:
             "device": str(loaded.model.device),
             "dtype": str(loaded.model.dtype).removeprefix("torch."),
         }
+
+    def _keep_short_prompts(self, loaded: LoadedModel) -> None:
+        """Leave out prompts of more than half of the context: one would shorten all stories."""
+        limit = (own_context(loaded.model) or 2**31) // 2
+        sizes = [len(prompt_tokens(loaded.tokenizer, one.given)) for one in self.drafts]
+        self.drafts = [one for one, size in zip(self.drafts, sizes, strict=True) if size <= limit]
+        if not self.drafts:
+            raise DataError(
+                f"all prompts take more than {limit} tokens, half of the model's context; the "
+                f"shortest has {min(sizes)}: ask for shorter openings"
+            )

@@ -1,5 +1,6 @@
 """The stages that let models write: what they seal, and that the same work is not done twice."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,21 @@ def test_what_gives_no_prompt_is_refused(folders: dict[str, Path], tmp_path: Pat
     with pytest.raises(DataError, match="no 'genre'"):
         stories_stage(plan, tmp_path / "c", resume=False, progress=Silent())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_prompt_of_more_than_half_the_context_is_left_out(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    long = Document(f"Once {'upon a time and ' * 40}. The end came.", "long")
+    short = load_documents("storygen[test][:2]").items
+    documents = Documents.collect([long, *short], "mixed", "all")
+    plan = replace(plan_of({"base": folders["base"]}), documents=documents)
+    stories_stage(plan, tmp_path / "s", resume=False, progress=Silent())
+    summary = read_json(tmp_path / "s" / "summary.json")
+    assert (summary["prompts"], summary["skipped_documents"]) == (2, 1)
+    only = replace(plan, documents=Documents.collect([long], "long", "all"))
+    with pytest.raises(DataError, match="half of the model's context"):
+        stories_stage(only, tmp_path / "t", resume=False, progress=Silent())
 
 
 def test_models_without_a_recipe_write_too(folders: dict[str, Path]) -> None:
