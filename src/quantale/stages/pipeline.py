@@ -21,6 +21,7 @@ from quantale.core.run import Run, RunKey
 from quantale.data.load import load_documents
 from quantale.evaluation.language import LanguageSettings
 from quantale.evaluation.stats import Bootstrap
+from quantale.evaluation.stories.prompts import Asking, draft
 from quantale.quant.save import PROOF_DTYPE, verify_saves
 from quantale.stages.bench import bench_stage
 from quantale.stages.calibration import CalibrationText
@@ -78,6 +79,7 @@ def _prepared(resolved: ResolvedRecipe, out: Path, resume: bool, progress: Progr
     for variant in recipe.variants:
         make_methods(variant)
     corpus = open_corpus(recipe)
+    _check_writing(recipe, corpus)
     text = dump(recipe)
     known = out / "recipe.yaml"
     if known.exists() and known.read_text() != text:
@@ -86,6 +88,16 @@ def _prepared(resolved: ResolvedRecipe, out: Path, resume: bool, progress: Progr
     if not known.exists():
         files.write_atomic(known, text)
     return _Job(resolved, corpus, out, resume, progress)
+
+
+def _check_writing(recipe: Recipe, corpus: Corpus) -> None:
+    """Raise DataError now for what the last stages would miss: fields of a template, functions."""
+    if recipe.stories is not None:
+        first = corpus.test.items[0]
+        asking = Asking(recipe.stories.template, recipe.stories.opening_words)
+        draft(first.id, first.text, first.fields, asking)
+    if recipe.code is not None:
+        load_documents(recipe.code.data, split="test", limit=1, seed=recipe.seed)
 
 
 @dataclass

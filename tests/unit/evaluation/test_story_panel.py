@@ -194,3 +194,6 @@ def test_rare_events_have_a_finite_interval_that_holds_their_share() -> None:
     estimate = mean_over_prompts(values, HOW).estimate
     assert math.isfinite(estimate.high)
     assert 0 <= estimate.low <= 0.01 < estimate.high < 0.06
+    few = np.array([1 / 21] + [0.0] * 11)
+    estimate = mean_over_prompts(few, HOW).estimate
+    assert 0 <= estimate.low < few.mean() < estimate.high <= few.max()

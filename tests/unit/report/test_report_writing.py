@@ -81,13 +81,13 @@ def test_names_and_numbers_of_models_stay_text(data: ReportData) -> None:
             for one in data.written["stories"].records]  # fmt: skip
     broken = dataclasses.replace(data, written={"stories": Written(tuple(evil))})
     assert "<script>x" not in html(broken)
-    assert "&lt;script&gt;x" in markdown(broken)
+    assert "<script" not in markdown(broken)
 
 
 def test_markdown_and_records_have_all_numbers(data: ReportData) -> None:
     text = markdown(data)
     assert "## Stories" in text
-    assert "**80.0\u00a0% (78.0 to 82.0)**" in text
+    assert "**80.0 % (78.0 to 82.0)**" in text
     lines = [json.loads(line) for line in result_lines(data).splitlines()]
     written = [one for one in lines if one["task"] == "stories"]
     assert len(written) == 12

@@ -1,9 +1,14 @@
 """The command on the page asks for the very same recipe again."""
 
 import shlex
+from pathlib import Path
 
+import pytest
+
+from quantale.core.errors import DataError
+from quantale.core.progress import Silent
 from quantale.core.recipe_file import load_recipe
-from quantale.stages.pipeline import _command
+from quantale.stages.pipeline import _command, run_recipe
 
 
 def test_every_changed_value_is_in_the_command_and_gives_the_same_recipe() -> None:
@@ -14,3 +19,21 @@ def test_every_changed_value_is_in_the_command_and_gives_the_same_recipe() -> No
     again = load_recipe("quickstart", words[4::2])
     assert again.recipe == first.recipe
     assert _command(load_recipe("quickstart")) == "quantale run quickstart"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("stories.template='{genre} {opening}'", "has no 'genre'"),
+        ("code.data=nowhere.jsonl#code", "does not exist"),
+    ],
+)
+def test_what_later_stages_lack_is_told_before_anything_is_made(
+    change: str, message: str, tmp_path: Path
+) -> None:
+    stories = tmp_path / "plain.txt"
+    stories.write_text("\n\n".join(f"Once there was a fox {i}. It ran." for i in range(40)))
+    resolved = load_recipe("quickstart", [f"data={stories}", change])
+    with pytest.raises(DataError, match=message):
+        run_recipe(resolved, tmp_path / "run", only=None, resume=False, progress=Silent())
+    assert not (tmp_path / "run").exists()

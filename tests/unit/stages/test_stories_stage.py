@@ -38,7 +38,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for seed, name in enumerate(("base", "other")):
         folder = tmp_path_factory.mktemp(name)
         config = NanoGPTConfig(
-            vocab_size=len(tokenizer), n_positions=96, n_embd=32, n_layer=1, n_head=2,
+            vocab_size=len(tokenizer), n_positions=200, n_embd=32, n_layer=1, n_head=2,
             bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
         )  # fmt: skip
         model = build_model(config, seed=seed)
@@ -127,7 +127,7 @@ def test_what_gives_no_prompt_is_refused(folders: dict[str, Path], tmp_path: Pat
 def test_a_prompt_of_more_than_half_the_context_is_left_out(
     folders: dict[str, Path], tmp_path: Path
 ) -> None:
-    long = Document(f"Once {'upon a time and ' * 40}. The end came.", "long")
+    long = Document(f"Once {'upon a time and ' * 80}. The end came.", "long")
     short = load_documents("storygen[test][:2]").items
     documents = Documents.collect([long, *short], "mixed", "all")
     plan = replace(plan_of({"base": folders["base"]}), documents=documents)

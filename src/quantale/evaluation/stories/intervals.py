@@ -1,12 +1,12 @@
 """Means over prompts with an interval that is finite for rare events too.
 
-The studentized interval has no end where a resample can miss every case of a rare event, such as
-two stories of a hundred with a loop: its own error is zero then. In that case the plain percentile
-interval is taken, for both ends. Values that are all equal have an interval without width; with n
+The studentized interval has no end, or a wild one, where a resample can miss every case of a rare
+event, such as two stories of a hundred with a loop: its own error is zero then, or rounding. Where
+an end lies outside of all values, which no mean can, the plain percentile interval is taken for
+both. Values that are all equal have an interval without width; with n
 prompts the true share of an event that never came is still up to about 3 / n.
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -25,7 +25,7 @@ def mean_over_prompts(values: Floats, how: Bootstrap) -> Difference:
     """Return the mean of (prompts,) values, or of differences, with its interval and p-value."""
     found = stats.differences(values[None, :], np.ones(len(values)), how)[0]
     estimate = found.estimate
-    if len(values) < 2 or (math.isfinite(estimate.low) and math.isfinite(estimate.high)):
+    if len(values) < 2 or values.min() <= estimate.low <= estimate.high <= values.max():
         return found
     means = np.concatenate(list(_resampled_means(values, how)))
     tail = (1 - how.level) / 2

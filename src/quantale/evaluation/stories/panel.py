@@ -112,8 +112,8 @@ def measurements(
                     unit=metric.unit,
                     n=estimate.n,
                     stderr=_finite(estimate.stderr),
-                    ci_low=_finite(estimate.low),
-                    ci_high=_finite(estimate.high),
+                    ci_low=_end(estimate.low, metric.unit),
+                    ci_high=_end(estimate.high, metric.unit),
                     seed=how.seed,
                     extra=extras[writer],
                 )
@@ -203,3 +203,8 @@ def _add_differences(
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
+
+
+def _end(value: float, unit: str) -> float | None:
+    """Return an end of an interval; that of a share lies between 0 and 1."""
+    return _finite(min(1.0, max(0.0, value)) if unit == "share" and math.isfinite(value) else value)
