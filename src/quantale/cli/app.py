@@ -22,6 +22,7 @@ import typer
 from quantale import __version__
 from quantale.cli import (
     bench,
+    code,
     compare,
     doctor,
     evaluate,
@@ -31,6 +32,7 @@ from quantale.cli import (
     quantize,
     recipes,
     run,
+    stories,
     train,
 )
 from quantale.core.errors import EnvironmentLackingError, QuantaleError, UsageError
@@ -51,6 +53,8 @@ app.command("quantize")(quantize.quantize)
 app.command("evaluate")(evaluate.evaluate)
 app.command("eval", hidden=True)(evaluate.evaluate)
 app.command("bench")(bench.bench)
+app.command("stories")(stories.stories)
+app.command("code")(code.code)
 app.command("compare")(compare.compare)
 app.command("inspect")(inspect.inspect)
 app.command("generate")(generate.generate)

@@ -8,31 +8,24 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, model_validator
 
 from quantale.core.choices import Dtype, Role
+from quantale.core.recipe_base import (
+    Bits,
+    Count,
+    Fraction,
+    GroupSize,
+    Rate,
+    Scalar,
+    Section,
+    Share,
+    Text,
+    broken_rule,
+)
+from quantale.core.recipe_writing import CodeSection, StoriesSection
 
-Scalar = bool | int | float | str | None
-Count = Annotated[int, Field(ge=1)]
-Bits = Annotated[int, Field(ge=1, le=8)]
-GroupSize = Annotated[int, Field(ge=2)] | Literal["row", "tensor"]
-Rate = Annotated[float, Field(gt=0)]
-Share = Annotated[float, Field(ge=0, lt=1)]
-Fraction = Annotated[float, Field(gt=0, lt=1)]
-Text = Annotated[str, Field(min_length=1)]
 _FOLDER_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9_-])?")
-
-
-class Section(BaseModel):
-    """Base of every part of a recipe."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-def broken_rule(field: str, reason: str) -> PydanticCustomError:
-    """Return the error of a rule over several values; `field` (dotted) is where to point."""
-    return PydanticCustomError("recipe_rule", "{reason}", {"reason": reason, "field": field})
 
 
 class DataSection(Section):
@@ -315,6 +308,8 @@ class Recipe(Section):
     calibration: CalibrationSection = CalibrationSection()
     variants: tuple[VariantSection, ...] = ()
     evaluate: EvaluateSection = EvaluateSection()
+    stories: StoriesSection | None = None
+    code: CodeSection | None = None
     bench: BenchSection | None = BenchSection()
     compare: CompareSection = CompareSection()
     report: ReportSection = ReportSection()

@@ -4,6 +4,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
+from quantale.report import writing
 from quantale.report.facts import flat
 from quantale.report.headline import headline
 from quantale.report.model import ReportData
@@ -26,6 +27,7 @@ def markdown(data: ReportData) -> str:
         if source:
             lines = [f"- {escaped(k)}: {escaped(v)}" for k, v in flat(source)]
             parts += [f"## {title}", "\n".join(lines)]
+    parts += _written(data)
     parts += _samples(data)
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -81,6 +83,25 @@ def _table(data: ReportData) -> str:
 def _cell(cell: Cell, key: str) -> str:
     note = f" ({cell.note})" if cell.note and key in _WITH_NOTE else ""
     return escaped((cell.text or "\u2013") + note)
+
+
+def _written(data: ReportData) -> list[str]:
+    parts = []
+    for table in writing.tables(data):
+        head = ["metric", *(escaped(writer) for writer in table.writers)]
+        rows = [
+            [escaped(row.heading), *(_number(entry) for entry in row.entries)] for row in table.rows
+        ]
+        parts += [f"## {table.kind.capitalize()}", escaped(writing.finding(table))]
+        parts += [aligned([head, *rows])]
+        parts += ["\n".join(f"- {escaped(note)}" for note in table.notes)]
+    return parts
+
+
+def _number(entry: writing.Entry) -> str:
+    note = f" ({entry.note})" if entry.note else ""
+    number = escaped((entry.text or "\u2013") + note)
+    return f"**{number}**" if entry.differs else number
 
 
 def _samples(data: ReportData) -> list[str]:

@@ -115,6 +115,15 @@ class VariantRow:
 
 
 @dataclass(frozen=True)
+class Written:
+    """What a stage measured of texts that the models wrote."""
+
+    records: tuple[Mapping[str, Any], ...] = ()
+    """As in `results.jsonl`: the fields of a `Measurement`."""
+    summary: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class ReportData:
     """One experiment, ready to be shown."""
 
@@ -136,6 +145,8 @@ class ReportData:
     environment: Mapping[str, Any] = field(default_factory=dict)
     command: str = ""
     warnings: tuple[str, ...] = ()
+    written: Mapping[str, Written] = field(default_factory=dict)
+    """By kind: "stories", "code"."""
 
     @property
     def base_row(self) -> VariantRow:

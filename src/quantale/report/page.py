@@ -17,7 +17,17 @@ from markupsafe import Markup
 
 from quantale.core.errors import UsageError
 from quantale.core.files import write_atomic
-from quantale.report import findings, heat, numerals, palette, pareto, plots, series
+from quantale.report import (
+    findings,
+    heat,
+    numerals,
+    palette,
+    pareto,
+    plots,
+    series,
+    writing,
+    writing_bars,
+)
 from quantale.report.facts import flat
 from quantale.report.headline import headline, speed
 from quantale.report.markdown import markdown
@@ -102,6 +112,10 @@ def _content(data: ReportData) -> dict[str, Any]:
         "heat_ends": _heat_ends(data),
         "component_key": _component_key(data),
         "prompts": side_by_side(data),
+        "writing": [
+            (table, writing.finding(table), Markup(writing_bars.bars(table, data)))
+            for table in writing.tables(data)
+        ],
         "facts": [
             (name, entries)
             for name, source in (("Protocol", data.protocol), ("Machine", data.environment))

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from quantale.core.records import Measurement, to_json_line
+from quantale.report import writing
 from quantale.report.model import Estimate, ReportData, VariantRow
 
 _ESTIMATES = (
@@ -31,7 +32,8 @@ _NAMES = {"top1": "top1_agreement"}
 def result_lines(data: ReportData) -> str:
     """Return one JSON line a number."""
     records = (record for row in data.variants for record in _measurements(row, data))
-    return "".join(to_json_line(record) + "\n" for record in records)
+    written = writing.measurements(data)
+    return "".join(to_json_line(record) + "\n" for record in (*records, *written))
 
 
 def _measurements(row: VariantRow, data: ReportData) -> Iterator[Measurement]:

@@ -19,7 +19,14 @@ from quantale.evaluation.stats import Bootstrap
 from quantale.models.load import load
 from quantale.quant.ledger import SiteLine, inspect
 from quantale.report.compare import compare_scored, tied_models
-from quantale.report.model import Estimate, ReportData, Site, TrainPoint, VariantRow
+from quantale.report.model import (
+    Estimate,
+    ReportData,
+    Site,
+    TrainPoint,
+    VariantRow,
+    Written,
+)
 from quantale.report.page import build_report
 from quantale.report.scored import read_scored
 from quantale.stages.evaluate import Plan, evaluate_stage, named
@@ -117,6 +124,7 @@ class _Rows:
             environment=_environment(),
             command=command,
             warnings=self._warnings(),
+            written={kind: _written(self._parents.get(kind)) for kind in ("stories", "code")},
         )
 
     def _row(self, name: str, base: str) -> VariantRow:
@@ -226,6 +234,13 @@ def _cost(cost: Mapping[str, Any]) -> dict[str, str]:
     if cost["joules"] is not None:
         found["training energy, processor"] = f"{cost['joules']:,.0f} J"
     return found
+
+
+def _written(run: Run | None) -> Written:
+    if run is None:
+        return Written()
+    lines = tuple(read_lines(run.path / "results.jsonl"))
+    return Written(lines, read_json(run.path / "summary.json"))
 
 
 def _delta(pair: Mapping[str, Any]) -> Estimate | None:

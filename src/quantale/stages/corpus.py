@@ -20,14 +20,17 @@ class Corpus:
 def open_corpus(recipe: Recipe) -> Corpus:
     """Load and divide the documents of a recipe; raises DataError when a part is empty."""
     data = recipe.data
-    train, validation, test = _parts(data, recipe.seed)
+    train, validation, test = open_parts(data, recipe.seed)
     if data.test is not None:
         test = load_documents(data.test, split="test", limit=data.test_documents, seed=recipe.seed)
     return Corpus(train, validation, test)
 
 
-def _parts(data: DataSection, seed: int) -> tuple[Documents, Documents, Documents]:
-    """Return the source's own splits, or a contiguous division of a source that has none."""
+def open_parts(data: DataSection, seed: int) -> tuple[Documents, Documents, Documents]:
+    """Return the source's own splits, or a contiguous division of a source that has none.
+
+    Training, validation and test, in this order.
+    """
     limits = (data.train_documents, data.validation_documents, data.test_documents)
     named = parse_data(data.source).split is not None
     limit = None if named else limits[0]

@@ -8,9 +8,7 @@ from quantale.core.errors import DataError, ModelFileError, UsageError
 from quantale.models.load import LoadedModel, load
 from quantale.quant.dispatch import fast_kernels
 from quantale.quant.ledger import kernel_names
-
-_COLDEST = 1e-3
-"""Below this temperature sampling is greedy; dividing by less overflows."""
+from quantale.stages.draws import COLDEST
 
 
 def generate_text(
@@ -45,31 +43,31 @@ def continue_prompt(
     network, tokenizer, folder = loaded
     if tokenizer is None:
         raise ModelFileError(f"{folder} holds no tokenizer; save one beside the model")
-    tokens = _encode(tokenizer, prompt)
-    room = _room(network, len(tokens))
+    tokens = prompt_tokens(tokenizer, prompt)
+    free = room(network, len(tokens))
     sampling = _sampling(temperature, top_k, top_p)
     with torch.random.fork_rng(), torch.inference_mode():
         torch.manual_seed(seed)
         output = network.generate(
             torch.tensor([tokens]),
             attention_mask=torch.ones(1, len(tokens), dtype=torch.long),
-            max_new_tokens=min(max_new_tokens, room),
-            pad_token_id=_pad(tokenizer),
+            max_new_tokens=min(max_new_tokens, free),
+            pad_token_id=padding(tokenizer),
             **sampling,
         )
     new = output[0, len(tokens) :].tolist()
     return {
-        "text": prompt + _continuation(tokenizer, tokens, new),
+        "text": prompt + continuation(tokenizer, tokens, new),
         "prompt": prompt,
         "prompt_tokens": len(tokens),
         "new_tokens": len(new),
         "unknown": _count_unknown(tokenizer, tokens),
-        "stopped": _stop_reason(new, tokenizer.eos_token_id, cut=room < max_new_tokens),
+        "stopped": _stop_reason(new, tokenizer.eos_token_id, cut=free < max_new_tokens),
         "seed": seed,
     }
 
 
-def _encode(tokenizer: Any, prompt: str) -> list[int]:
+def prompt_tokens(tokenizer: Any, prompt: str) -> list[int]:
     """Return the prompt behind a beginning-of-sequence token, where the tokenizer has one."""
     tokens: list[int] = tokenizer.encode(prompt, add_special_tokens=False)
     start = tokenizer.bos_token_id
@@ -80,7 +78,7 @@ def _encode(tokenizer: Any, prompt: str) -> list[int]:
     return tokens
 
 
-def _room(network: Any, length: int) -> int:
+def room(network: Any, length: int) -> int:
     """Return how many tokens still fit into the model's context."""
     context = getattr(network.config, "max_position_embeddings", None)
     if context is None:
@@ -91,7 +89,7 @@ def _room(network: Any, length: int) -> int:
 
 
 def _sampling(temperature: float, top_k: int | None, top_p: float | None) -> dict[str, Any]:
-    if temperature < _COLDEST:
+    if temperature < COLDEST:
         return {"do_sample": False, "temperature": None, "top_k": None, "top_p": None}
     return {
         "do_sample": True,
@@ -101,7 +99,7 @@ def _sampling(temperature: float, top_k: int | None, top_p: float | None) -> dic
     }
 
 
-def _continuation(tokenizer: Any, tokens: list[int], new: list[int]) -> str:
+def continuation(tokenizer: Any, tokens: list[int], new: list[int]) -> str:
     """Decode what is new together with the prompt, so that a space between them survives."""
     before: str = tokenizer.decode(tokens, skip_special_tokens=True)
     whole: str = tokenizer.decode(tokens + new, skip_special_tokens=True)
@@ -110,7 +108,8 @@ def _continuation(tokenizer: Any, tokens: list[int], new: list[int]) -> str:
     return str(tokenizer.decode(new, skip_special_tokens=True))
 
 
-def _pad(tokenizer: Any) -> int | None:
+def padding(tokenizer: Any) -> int | None:
+    """Return the padding token, or the end token in its place."""
     padding: int | None = tokenizer.pad_token_id
     end: int | None = tokenizer.eos_token_id
     return end if padding is None else padding

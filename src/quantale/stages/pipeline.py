@@ -20,20 +20,27 @@ from quantale.core.records import read_json, write_json
 from quantale.core.run import Run, RunKey
 from quantale.data.load import load_documents
 from quantale.evaluation.language import LanguageSettings
+from quantale.evaluation.stats import Bootstrap
+from quantale.evaluation.stories.prompts import Asking, draft
 from quantale.evaluation.windows import protocol_named
 from quantale.quant.save import PROOF_DTYPE, verify_saves
 from quantale.stages.bench import bench_stage
 from quantale.stages.calibration import CalibrationText
+from quantale.stages.code import CodePlan, code_stage
 from quantale.stages.compare import compare_stage
 from quantale.stages.corpus import Corpus, first_documents, open_corpus
 from quantale.stages.evaluate import Plan, evaluate_stage
 from quantale.stages.plan import predict
 from quantale.stages.quantize import Source, quantize_stage, source_of
+from quantale.stages.stories import stories_stage
+from quantale.stages.story_writer import StoryPlan
 from quantale.stages.train import set_threads, train_stage
 from quantale.stages.variants import make_methods
 
 BASE = "fp32"
-STAGES = ("train", "quantize", "verify", "evaluate", "bench", "compare")
+STAGES = ("train", "quantize", "verify", "evaluate", "stories", "code", "bench", "compare")
+OPTIONAL = ("train", "stories", "code", "bench")
+"""Stages that a recipe can leave out, each with a section of its name."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,7 @@ def _prepared(resolved: ResolvedRecipe, out: Path, resume: bool, progress: Progr
         make_methods(variant)
     protocol_named(recipe.evaluate.protocol)
     corpus = open_corpus(recipe)
+    _check_writing(recipe, corpus)
     text = dump(recipe)
     known = out / "recipe.yaml"
     if known.exists() and known.read_text() != text:
@@ -82,6 +90,16 @@ def _prepared(resolved: ResolvedRecipe, out: Path, resume: bool, progress: Progr
     if not known.exists():
         files.write_atomic(known, text)
     return _Job(resolved, corpus, out, resume, progress)
+
+
+def _check_writing(recipe: Recipe, corpus: Corpus) -> None:
+    """Raise DataError now for what the last stages would miss: fields of a template, functions."""
+    if recipe.stories is not None:
+        first = corpus.test.items[0]
+        asking = Asking(recipe.stories.template, recipe.stories.opening_words)
+        draft(first.id, first.text, first.fields, asking)
+    if recipe.code is not None:
+        load_documents(recipe.code.data, split="test", limit=1, seed=recipe.seed)
 
 
 @dataclass
@@ -109,20 +127,21 @@ class _Job:
             "quantize": self.quantize,
             "verify": self.verify,
             "evaluate": self.evaluate,
+            "stories": self.stories,
+            "code": self.code,
             "bench": self.bench,
             "compare": self.compare,
         }
 
     def recall(self, stage: str, *, needed: bool) -> None:
         """Open the runs of a stage that is not run now."""
-        skipped = {"train": self.recipe.train is None, "bench": self.recipe.bench is None}
-        if not needed or skipped.get(stage, False):
+        if not needed or (stage in OPTIONAL and getattr(self.recipe, stage) is None):
             return
         names = [v.name for v in self.recipe.variants] if stage == "quantize" else [None]
         for name in names:
             path = self.out / stage if name is None else self.out / stage / name
             if not path.exists():
-                if stage == "bench":
+                if stage in ("stories", "code", "bench"):
                     continue
                 raise UsageError(f"{path} is missing; run the stage {stage} first")
             run = runs.open_run(path)
@@ -205,6 +224,38 @@ class _Job:
         self.runs["evaluate"] = evaluate_stage(
             plan, self.out / "evaluate", resume=self.resume, progress=self.progress
         )
+
+    def stories(self) -> None:
+        """Let all models write behind the beginnings of unseen stories."""
+        if self.recipe.stories is not None:
+            compare = self.recipe.compare
+            plan = StoryPlan(
+                self.folders(),
+                self.digests(),
+                BASE,
+                self.corpus.test,
+                self.corpus.train,
+                self.recipe.stories,
+                Bootstrap(compare.resamples, compare.seed),
+            )
+            self.runs["stories"] = stories_stage(
+                plan, self.out / "stories", resume=self.resume, progress=self.progress
+            )
+
+    def code(self) -> None:
+        """Score and write functions."""
+        if self.recipe.code is not None:
+            plan = CodePlan(
+                self.folders(),
+                self.digests(),
+                BASE,
+                load_documents(self.recipe.code.data, split="test", seed=self.recipe.seed),
+                self.recipe.code,
+                Bootstrap(self.recipe.compare.resamples, self.recipe.compare.seed),
+            )
+            self.runs["code"] = code_stage(
+                plan, self.out / "code", resume=self.resume, progress=self.progress
+            )
 
     def bench(self) -> None:
         """Time all models, each in processes of its own."""

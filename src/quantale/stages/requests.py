@@ -86,3 +86,19 @@ class EvaluateRequest:
     """Windows a forward pass; does not change results."""
     seed: int = 0
     """Of generated corpora and the bootstrap."""
+
+
+@dataclass(frozen=True)
+class StoriesRequest:
+    """Models that write on the same prompts."""
+
+    models: tuple[str, ...]
+    """Directories or Hub names."""
+    data: str
+    """Whose unseen documents are continued, in the grammar of `--data`."""
+    base: str | None = None
+    """Model that the others are compared with."""
+    training: str | None = None
+    """What the models were trained on; None: the training part of `data`."""
+    seed: int = 0
+    """Of generated corpora and the bootstrap."""

@@ -16,6 +16,8 @@ VERBS = (
     "train",
     "quantize",
     "evaluate",
+    "stories",
+    "code",
     "compare",
     "inspect",
     "generate",

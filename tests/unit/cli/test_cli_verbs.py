@@ -177,6 +177,29 @@ def test_evaluate_and_its_alias_hand_over_everything(
         assert "perplexity" in capsys.readouterr().out
 
 
+def test_stories_and_code_hand_over_everything_and_show_a_column_a_model(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        {"model": model, "metric": "ended", "value": value, "unit": "share"}
+        for model, value in (("corpus", 1.0), ("gpt2", 0.5))
+    ]
+    for verb, module, function in (
+        ("stories", "quantale.stages.stories", "write_stories"),
+        ("code", "quantale.stages.code", "write_code"),
+    ):
+        stage = put(monkeypatch, module, function, {"results": rows})
+        words = [verb, "gpt2", "--data", "x.csv", "--base", "b", "--prompts", "7", "--top-k", "0"]
+        assert main([*words, "--seed", "3", "--out", "o"]) == 0
+        request, section, out, _ = stage.given
+        assert (request.models, request.data, request.base) == (("gpt2",), "x.csv", "b")
+        assert (section.prompts, section.top_k, section.seed) == (7, None, 3)
+        assert out == Path("o")
+        head, line = capsys.readouterr().out.splitlines()
+        assert head.split() == ["metric", "corpus", "gpt2", "unit"]
+        assert line.split() == ["ended", "1", "0.5", "share"]
+
+
 @pytest.mark.parametrize(("verdict", "code"), [("PASS", 0), ("FAIL", 10), ("CANNOT TELL", 11)])
 def test_compare_exits_with_its_verdict(
     verdict: str, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from quantale.core.errors import UsageError
+from quantale.core.errors import DataError, UsageError
 from quantale.core.progress import Silent
 from quantale.core.recipe_file import load_recipe
 from quantale.stages.pipeline import _command, run_recipe
@@ -27,5 +27,23 @@ def test_a_protocol_with_a_wrong_number_fails_before_anything_is_written(
 ) -> None:
     resolved = load_recipe("quickstart", [f"evaluate.protocol={protocol}"])
     with pytest.raises(UsageError, match=protocol.partition(":")[0]):
+        run_recipe(resolved, tmp_path / "run", only=None, resume=False, progress=Silent())
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("stories.template='{genre} {opening}'", "has no 'genre'"),
+        ("code.data=nowhere.jsonl#code", "does not exist"),
+    ],
+)
+def test_what_later_stages_lack_is_told_before_anything_is_made(
+    change: str, message: str, tmp_path: Path
+) -> None:
+    stories = tmp_path / "plain.txt"
+    stories.write_text("\n\n".join(f"Once there was a fox {i}. It ran." for i in range(40)))
+    resolved = load_recipe("quickstart", [f"data={stories}", change])
+    with pytest.raises(DataError, match=message):
         run_recipe(resolved, tmp_path / "run", only=None, resume=False, progress=Silent())
     assert not (tmp_path / "run").exists()

@@ -1,0 +1,1 @@
+"""Numbers about generated stories: plain text in, numbers out; free of torch."""
