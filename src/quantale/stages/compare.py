@@ -17,6 +17,7 @@ from quantale.evaluation.stats import Bootstrap
 from quantale.models.load import load
 from quantale.quant.ledger import inspect
 from quantale.report.compare import compare_scored, tied_models
+from quantale.report.margins import Margin
 from quantale.report.model import Estimate, ReportData, TrainPoint, VariantRow
 from quantale.report.page import build_report
 from quantale.report.scored import read_scored
@@ -210,7 +211,7 @@ def compare_models(
     others: list[str],
     *,
     data: str,
-    margin: float,
+    margin: Margin | None,
     out: Path | None,
     seed: int,
     progress: Progress,
