@@ -8,31 +8,19 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, model_validator
 
 from quantale.core.choices import Dtype, Role
+from quantale.core.classification_section import ClassificationSection
+from quantale.core.section import Count, Section, Text, broken_rule
 
 Scalar = bool | int | float | str | None
-Count = Annotated[int, Field(ge=1)]
 Bits = Annotated[int, Field(ge=1, le=8)]
 GroupSize = Annotated[int, Field(ge=2)] | Literal["row", "tensor"]
 Rate = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
-Text = Annotated[str, Field(min_length=1)]
 _FOLDER_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9_-])?")
-
-
-class Section(BaseModel):
-    """Base of every part of a recipe."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-def broken_rule(field: str, reason: str) -> PydanticCustomError:
-    """Return the error of a rule over several values; `field` (dotted) is where to point."""
-    return PydanticCustomError("recipe_rule", "{reason}", {"reason": reason, "field": field})
 
 
 class DataSection(Section):
@@ -254,6 +242,8 @@ class EvaluateSection(Section):
     """Test documents, the first ones."""
     batch_size: Count = 16
     """Windows a forward pass; does not change the result."""
+    classification: ClassificationSection | None = None
+    """Score classes in place of language."""
 
 
 class BenchSection(Section):
@@ -276,6 +266,8 @@ class CompareSection(Section):
 
     margin: Annotated[float, Field(gt=0)] = 0.01
     """Relative rise of perplexity that is still called equal."""
+    accuracy_margin: Annotated[float, Field(gt=0, lt=1)] = 0.005
+    """Fall of a classifier's accuracy that is still called equal: half a point."""
     resamples: Count = 10_000
     """Bootstrap resamples."""
     seed: int = 0
@@ -324,6 +316,7 @@ class Recipe(Section):
         _check_name(self.name)
         _check_model_and_training(self)
         _check_calibration(self)
+        _check_classification(self)
         _check_variant_names(self.variants)
         return self
 
@@ -351,6 +344,18 @@ def _check_calibration(recipe: Recipe) -> None:
     if recipe.model.kind == "nanogpt" and length is not None and length > context:
         reason = f"{length} tokens are more than the model's context of {context}"
         raise broken_rule("calibration.length", reason)
+
+
+def _check_classification(recipe: Recipe) -> None:
+    section = recipe.evaluate.classification
+    if section is None or section.route != "head":
+        return
+    if recipe.model.kind != "pretrained":
+        raise broken_rule("model.kind", "the route 'head' needs a pretrained classifier")
+    if recipe.bench is not None:
+        raise broken_rule("bench", "a classifier decodes nothing: write bench: null")
+    if recipe.report.prompts:
+        raise broken_rule("report.prompts", "a classifier continues no prompt: leave them out")
 
 
 def _check_variant_names(variants: tuple[VariantSection, ...]) -> None:

@@ -15,10 +15,11 @@ from pydantic import ValidationError
 
 from quantale.core import recipe_yaml
 from quantale.core.errors import UsageError, nearest
-from quantale.core.recipe import Recipe, RuleSection, Section
+from quantale.core.recipe import Recipe, RuleSection
 from quantale.core.recipe_errors import explain, section_fields
 from quantale.core.recipe_yaml import KeyPath
 from quantale.core.registry import METHODS, PROTOCOLS
+from quantale.core.section import Section
 
 _SET = "--set"
 Places = Mapping[KeyPath, str]

@@ -4,9 +4,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from quantale.core.records import Measurement
-from quantale.evaluation.confusion import ClassificationReport, confusion_matrix, report
+from quantale.evaluation.confusion import ClassificationReport, Counts, confusion_matrix, report
 from quantale.evaluation.macro_f1 import score_estimates
 from quantale.evaluation.predictions import Prediction, by_model, calibration_error
 from quantale.evaluation.proportions import wilson_estimate
@@ -41,10 +42,15 @@ def report_of(predictions: Sequence[Prediction]) -> ClassificationReport:
     return report(matrix_of(predictions), classes_of(predictions))
 
 
-def matrix_of(predictions: Sequence[Prediction]) -> np.ndarray:
+def matrix_of(predictions: Sequence[Prediction]) -> Counts:
     """Return the confusion matrix of one model's predictions, (classes, classes), rows true."""
     labels = [one.label for one in predictions]
     return confusion_matrix(labels, [o.predicted for o in predictions], classes_of(predictions))
+
+
+def right(predictions: Sequence[Prediction]) -> NDArray[np.bool_]:
+    """Return (documents,): where one model's prediction is the label."""
+    return np.array([one.predicted == one.label for one in predictions])
 
 
 def _metrics(model: str, own: Sequence[Prediction], how: Bootstrap) -> Iterator[Measurement]:
