@@ -1,6 +1,6 @@
 """The part of a recipe that asks for classes in place of language."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from quantale.core.section import Count, Section, Text
 
@@ -23,7 +23,7 @@ class ClassificationSection(Section):
     normalise: Literal["sum", "token", "byte"] | None = None
     """Of the likelihood route: what a word's log-likelihood is divided by."""
 
-    def given(self) -> dict[str, object]:
+    def given(self) -> dict[str, Any]:
         """Return the settings of the route that were given."""
         names = ("route", "length", "template", "words", "normalise")
         return {n: getattr(self, n) for n in names if getattr(self, n) is not None}

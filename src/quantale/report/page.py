@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from quantale.core.errors import UsageError
 from quantale.core.files import write_atomic
-from quantale.report import findings, heat, numerals, palette, pareto, plots, series
+from quantale.report import classes, findings, heat, numerals, palette, pareto, plots, series
 from quantale.report.facts import flat
 from quantale.report.headline import headline, speed
 from quantale.report.markdown import markdown
@@ -97,6 +97,8 @@ def _content(data: ReportData) -> dict[str, Any]:
         "table": headline_table(data),
         "notes": _notes(data),
         "heat_ends": _heat_ends(data),
+        "classifiers": classes.shown(data),
+        "classes": classes.table(data),
         "component_key": _component_key(data),
         "prompts": side_by_side(data),
         "facts": [
@@ -114,6 +116,7 @@ def _pictures(data: ReportData) -> dict[str, Markup]:
         "layers": Markup(plots.layer_errors(data)),
         "components": Markup(plots.components(data)),
         "training": Markup(plots.training(data)),
+        "confusion": Markup(classes.confusion(data)),
     }
 
 
@@ -125,7 +128,7 @@ def _findings(data: ReportData, pictures: Mapping[str, Markup]) -> dict[str, str
         "training": findings.training,
     }
     found = {name: write(data) for name, write in writers.items() if pictures[name]}
-    return {**found, "numbers": findings.numbers(data)}
+    return {**found, "numbers": findings.numbers(data), "confusion": classes.finding(data)}
 
 
 def _tiles(data: ReportData, subject: VariantRow | None) -> list[Tile]:

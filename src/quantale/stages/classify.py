@@ -9,10 +9,13 @@ import torch
 
 from quantale.core import provenance
 from quantale.core import run as runs
+from quantale.core.classification_section import ClassificationSection
 from quantale.core.errors import OutputExistsError
 from quantale.core.progress import Progress
+from quantale.core.recipe import Recipe
 from quantale.core.records import Measurement, write_json, write_lines
 from quantale.core.run import Run, RunKey
+from quantale.data.documents import Documents
 from quantale.data.labels import Labelled, labelled
 from quantale.data.load import load_documents
 from quantale.data.tokenizers import tokenizer_sha256
@@ -22,9 +25,10 @@ from quantale.evaluation.classification import ClassificationSettings, Predictio
 from quantale.evaluation.confusion import as_text
 from quantale.evaluation.predictions import Prediction
 from quantale.evaluation.proportions import Flips
+from quantale.models.load import read_config
 from quantale.quant.damage import output_errors
 from quantale.quant.ledger import kernel_names
-from quantale.stages.evaluate import load_all, named
+from quantale.stages.evaluate import load_all, named, training_seed
 from quantale.stages.requests import ClassifyRequest
 
 VERSION = 1
@@ -43,6 +47,18 @@ class Classifying:
     base: str | None = None
     """Name of the model that the others are set against."""
     seed: int = 0
+
+
+def classifying(
+    recipe: Recipe, folders: Mapping[str, Path], digests: Mapping[str, str], documents: Documents
+) -> Classifying:
+    """Return what a recipe with a classification section asks for; the first folder is the base."""
+    section = recipe.evaluate.classification or ClassificationSection()
+    base = next(iter(folders))
+    classes = section.classes or head_classes(read_config(folders[base]))
+    data = labelled(documents, section.label, classes)
+    settings = ClassificationSettings(batch_size=recipe.evaluate.batch_size, **section.given())
+    return Classifying(folders, digests, data, settings, base, recipe.seed)
 
 
 def classify_stage(plan: Classifying, out: Path, *, resume: bool, progress: Progress) -> Run:
@@ -74,7 +90,7 @@ def classify_models(
     documents = load_documents(request.data, split="test", limit=request.limit, seed=request.seed)
     names = named([*([request.base] if request.base else []), *request.models])
     models, tokenizer = load_all({name: Path(path) for name, path in names.items()})
-    classes = request.classes or head_classes(models)
+    classes = request.classes or head_classes(next(iter(models.values())).config)
     plan = Classifying(
         {name: Path(path) for name, path in names.items()},
         {},
@@ -94,9 +110,8 @@ def classify_models(
     }
 
 
-def head_classes(models: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """Return the class names that the first model's head has, None where they are made up."""
-    config = next(iter(models.values())).config
+def head_classes(config: Any) -> tuple[str, ...] | None:
+    """Return the class names of a classifier's configuration, None where they are made up."""
     names = getattr(config, "id2label", None) or {}
     found = tuple(str(names[number]) for number in sorted(names))
     is_head = any(name.endswith("ForSequenceClassification") for name in config.architectures or ())
@@ -136,6 +151,7 @@ def _measurements(
             data_sha256=plan.data.sha256,
             tokenizer_sha256=tokenizer_sha256(tokenizer),
             provenance=origin,
+            extra={**one.extra, **training_seed(models[one.model])},
         )
         for one in [*own, *_flips(plan, found)]
     ]

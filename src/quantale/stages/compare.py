@@ -21,6 +21,7 @@ from quantale.report.margins import Margin
 from quantale.report.model import Estimate, ReportData, TrainPoint, VariantRow
 from quantale.report.page import build_report
 from quantale.report.scored import read_scored
+from quantale.stages.classes import classifications, judged_classifiers
 from quantale.stages.evaluate import Plan, evaluate_stage, named
 from quantale.stages.quantize import source_of
 from quantale.stages.samples import write_samples
@@ -62,6 +63,8 @@ def compare_stage(
 
 def _verdicts(recipe: Recipe, base: str, evaluated: Path) -> dict[str, Any]:
     how = Bootstrap(recipe.compare.resamples, recipe.compare.seed)
+    if recipe.evaluate.classification is not None:
+        return judged_classifiers(recipe.compare.accuracy_margin, base, evaluated, how)
     scored = {one.model: one for one in read_scored(evaluated)}
     others = [one for name, one in scored.items() if name != base]
     judged: dict[str, Any] = {"verdict": "PASS", "pairs": [], "bits_per_byte": [], "ties": []}
@@ -93,6 +96,7 @@ class _Rows:
         self._numbers = {(line["model"], line["metric"]): line for line in lines}
         self._errors = read_json(evaluated / "errors.json")
         self._protocol = read_json(evaluated / "protocol.json")
+        self._classifications = classifications(evaluated, verdicts)
 
     def report(self, base: str, command: str) -> ReportData:
         """Return everything that the page shows."""
@@ -104,7 +108,7 @@ class _Rows:
             description=self._recipe.description,
             base=base,
             variants=tuple(self._row(name, base) for name in self._folders),
-            margin=self._recipe.compare.margin,
+            margin=self._margin(),
             training=self._training(),
             best_step=self._summary("train").get("best_step"),
             prompts=self._recipe.report.prompts,
@@ -114,6 +118,11 @@ class _Rows:
             command=command,
             warnings=self._warnings(),
         )
+
+    def _margin(self) -> float:
+        section = self._recipe.compare
+        is_language = self._recipe.evaluate.classification is None
+        return section.margin if is_language else section.accuracy_margin
 
     def _row(self, name: str, base: str) -> VariantRow:
         folder = self._folders[name]
@@ -149,6 +158,7 @@ class _Rows:
             verified=self._verified(name, base),
             samples=tuple(self._samples.get(name, ())),
             quantize_seconds=_seconds(folder),
+            classification=self._classifications.get(name),
         )
 
     def _estimate(self, name: str, metric: str) -> Estimate | None:
@@ -179,12 +189,12 @@ class _Rows:
 
     def _warnings(self) -> tuple[str, ...]:
         found = []
-        if self._protocol["unknown_tokens"]:
+        if self._protocol.get("unknown_tokens"):
             found.append(
                 f"{self._protocol['unknown_tokens']} of {self._protocol['tokens']} scored tokens "
                 "are the tokenizer's unknown symbol"
             )
-        if self._protocol["skipped_documents"]:
+        if self._protocol.get("skipped_documents"):
             found.append(f"{self._protocol['skipped_documents']} empty documents were left out")
         return tuple(found)
 

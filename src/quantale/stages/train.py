@@ -24,7 +24,7 @@ from quantale.tuning.full import Full
 from quantale.tuning.loop import train
 from quantale.tuning.settings import TrainData, TrainResult, TrainSettings
 
-VERSION = 1
+VERSION = 2
 
 
 def train_command(
@@ -58,6 +58,7 @@ def train_stage(
         model, tokenizer = _start(recipe, corpus)
         data = _data(recipe, recipe.train, corpus, tokenizer, _context(model))
         result = train(model, Full(), data, _settings(recipe, recipe.train), folder, progress)
+        model.config.training_seed = recipe.seed
         write_model(model, tokenizer, folder / "model")
         write_json(folder / "summary.json", _summary(model, corpus, tokenizer, result))
     return runs.open_run(out)
