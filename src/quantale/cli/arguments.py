@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from quantale.core.errors import UsageError, nearest
-from quantale.core.registry import METHODS, PROTOCOLS, Registry
+from quantale.core.registry import METHODS, PROTOCOLS, ROUTES, Registry
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
@@ -32,6 +32,11 @@ def check_protocol(protocol: str) -> None:
     from quantale.evaluation.windows import protocol_named
 
     protocol_named(protocol)
+
+
+def check_route(route: str) -> None:
+    """Raise UsageError for a route of classification that no file or entry point names."""
+    _check_name("route", route, ROUTES)
 
 
 def folder_name(model: str, *marks: str) -> str:

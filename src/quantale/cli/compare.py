@@ -10,14 +10,20 @@ from quantale.cli.options import Debug, Json, Out, Seed
 from quantale.cli.terminal import Terminal, table
 from quantale.core.errors import UsageError
 
-_COLUMNS = ("base", "other", "metric", "delta", "ci_low", "ci_high", "margin", "verdict")
-_METRIC = "perplexity"
+_COLUMNS = (
+    "base", "other", "metric", "delta", "ci_low", "ci_high", "margin", "p_holm", "n",
+    "n_that_would_tell", "verdict", "scope",
+)  # fmt: skip
 _EXIT_CODES = {"PASS": 0, "FAIL": 10, "CANNOT TELL": 11}
 
 
 def compare(
     base: Annotated[
-        str, typer.Argument(help="Model, or result of `evaluate --out` (FILE or FILE#MODEL).")
+        str,
+        typer.Argument(
+            help="Model, or result of `evaluate --out`: FILE, FILE#MODEL, or FILE,FILE,FILE for "
+            "training seeds of one method."
+        ),
     ],
     others: Annotated[
         list[str], typer.Argument(help="Models or results; none: the other models of one file.")
@@ -26,11 +32,20 @@ def compare(
         str | None, typer.Option("--data", metavar="D", help="Text to compare models on.")
     ] = None,
     margin: Annotated[
-        float, typer.Option("--margin", min=0.0, help="Relative rise that is called equal.")
-    ] = 0.01,
+        str | None,
+        typer.Option(
+            "--margin",
+            metavar="M",
+            help="Loss that is called equal: 1% of perplexity, 0.5pt of accuracy (the defaults).",
+        ),
+    ] = None,
     metric: Annotated[
-        str, typer.Option("--metric", help="perplexity, or bits_per_byte across tokenizers.")
-    ] = _METRIC,
+        str | None,
+        typer.Option(
+            "--metric",
+            help="perplexity; bits_per_byte across tokenizers; accuracy or macro_f1: classifiers.",
+        ),
+    ] = None,
     out: Out = None,
     seed: Seed = 0,
     as_json: Json = False,
@@ -44,27 +59,46 @@ def compare(
         raise UsageError(f"{results[0]} is a result: compare results with results, or models")
     if results:
         _refuse_for_results(data, out)
-        from quantale.report.compare import compare_files
-
-        paths = [Path(name) for name in names]
-        found = compare_files(paths[0], paths[1:], margin, seed=seed, metric=metric)
+        found = _compare_results(names, margin, metric, seed)
     else:
-        if metric != _METRIC:
-            raise UsageError(
-                f"models are compared by {_METRIC}; evaluate them, compare the results"
-            )
-        found = _compare_models(terminal, names, data, margin=margin, out=out, seed=seed)
-    terminal.result(found, f"{table(found['pairs'], _COLUMNS)}\n{found['verdict']}")
+        found = _compare_models(terminal, names, data, (margin, metric), out=out, seed=seed)
+    terminal.result(found, f"{table(found['pairs'], _columns(found['pairs']))}\n{found['verdict']}")
     raise typer.Exit(_EXIT_CODES[found["verdict"]])
 
 
+def _columns(pairs: list[dict[str, Any]]) -> list[str]:
+    """Return the columns to show: the number that would tell only where something cannot tell."""
+    optional = ("n_that_would_tell",)
+    return [c for c in _COLUMNS if c not in optional or any(pair.get(c) for pair in pairs)]
+
+
 def _is_result(name: str) -> bool:
-    """Return whether a name is a file, a file with `#model`, or the folder of an evaluation."""
+    """Return whether a name is a file, a file with `#model`, an evaluation's folder, or several."""
+    if _several(name):
+        return all(_is_result(one) for one in name.split(","))
     path = Path(name)
     if not path.exists():
         path = path.with_name(path.name.rpartition("#")[0] or path.name)
     inside = ("documents.jsonl", "results.jsonl", "evaluate")
     return path.is_file() or any((path / kept).exists() for kept in inside)
+
+
+def _several(name: str) -> bool:
+    """Return whether a name is a list of results, and no path that has a comma in it."""
+    return "," in name and not Path(name).exists()
+
+
+def _compare_results(
+    names: list[str], margin: str | None, metric: str | None, seed: int
+) -> dict[str, Any]:
+    from quantale.report.compare import compare_files
+    from quantale.report.margins import Margin
+
+    base, *others = [
+        [Path(one) for one in name.split(",")] if _several(name) else Path(name) for name in names
+    ]
+    allowed = None if margin is None else Margin.parse(margin)
+    return compare_files(base, others, allowed, seed=seed, metric=metric)
 
 
 def _refuse_for_results(data: str | None, out: Path | None) -> None:
@@ -76,18 +110,24 @@ def _compare_models(
     terminal: Terminal,
     names: list[str],
     data: str | None,
+    asked: tuple[str | None, str | None],
     *,
-    margin: float,
     out: Path | None,
     seed: int,
 ) -> dict[str, Any]:
+    """Compare models by perplexity; asked: margin and metric."""
+    margin, metric = asked
+    if metric not in (None, "perplexity"):
+        raise UsageError("models are compared by perplexity; evaluate them, compare the results")
     check_models(names)
     base, *others = names
     if not others or data is None:
         raise UsageError("comparing models needs two or more and --data (or give results)")
+    from quantale.report.margins import Margin
     from quantale.stages.compare import compare_models
 
+    allowed = None if margin is None else Margin.parse(margin)
     with terminal.progress() as progress:
         return compare_models(
-            base, others, data=data, margin=margin, out=out, seed=seed, progress=progress
+            base, others, data=data, margin=allowed, out=out, seed=seed, progress=progress
         )

@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from quantale.core.choices import Dtype, Role
+from quantale.core.classification_section import ClassificationSection
 from quantale.core.recipe_base import (
     Bits,
     Count,
@@ -247,6 +248,8 @@ class EvaluateSection(Section):
     """Test documents, the first ones."""
     batch_size: Count = 16
     """Windows a forward pass; does not change the result."""
+    classification: ClassificationSection | None = None
+    """Score classes in place of language."""
 
 
 class BenchSection(Section):
@@ -269,6 +272,8 @@ class CompareSection(Section):
 
     margin: Annotated[float, Field(gt=0)] = 0.01
     """Relative rise of perplexity that is still called equal."""
+    accuracy_margin: Annotated[float, Field(gt=0, lt=1)] = 0.005
+    """Fall of a classifier's accuracy that is still called equal: half a point."""
     resamples: Count = 10_000
     """Bootstrap resamples."""
     seed: int = 0
@@ -319,6 +324,7 @@ class Recipe(Section):
         _check_name(self.name)
         _check_model_and_training(self)
         _check_calibration(self)
+        _check_classification(self)
         _check_variant_names(self.variants)
         return self
 
@@ -346,6 +352,18 @@ def _check_calibration(recipe: Recipe) -> None:
     if recipe.model.kind == "nanogpt" and length is not None and length > context:
         reason = f"{length} tokens are more than the model's context of {context}"
         raise broken_rule("calibration.length", reason)
+
+
+def _check_classification(recipe: Recipe) -> None:
+    section = recipe.evaluate.classification
+    if section is None or section.route != "head":
+        return
+    if recipe.model.kind != "pretrained":
+        raise broken_rule("model.kind", "the route 'head' needs a pretrained classifier")
+    if recipe.bench is not None:
+        raise broken_rule("bench", "a classifier decodes nothing: write bench: null")
+    if recipe.report.prompts:
+        raise broken_rule("report.prompts", "a classifier continues no prompt: leave them out")
 
 
 def _check_variant_names(variants: tuple[VariantSection, ...]) -> None:

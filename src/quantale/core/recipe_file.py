@@ -19,7 +19,7 @@ from quantale.core.recipe import Recipe, RuleSection
 from quantale.core.recipe_base import Section
 from quantale.core.recipe_errors import explain, section_fields
 from quantale.core.recipe_yaml import KeyPath
-from quantale.core.registry import METHODS, PROTOCOLS
+from quantale.core.registry import METHODS, PROTOCOLS, ROUTES
 
 _SET = "--set"
 Places = Mapping[KeyPath, str]
@@ -205,6 +205,10 @@ def _check_names(recipe: Recipe, places: Places) -> None:
         check_rules(variant.rules, (*path, "rules"), places)
     protocol = recipe.evaluate.protocol.partition(":")[0]
     _check_name(protocol, PROTOCOLS.names(), ("evaluate", "protocol"), places)
+    asked = recipe.evaluate.classification
+    if asked is not None:
+        path = ("evaluate", "classification", "route")
+        _check_name(asked.route, ROUTES.names(), path, places)
 
 
 def check_rules(rules: Sequence[RuleSection], path: KeyPath, places: Places) -> None:

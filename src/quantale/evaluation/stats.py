@@ -68,6 +68,10 @@ class Difference:
         above = count - int(np.searchsorted(self.studentized, observed, side="left"))
         return min(1.0, 2.0 * (min(below, above) + 1) / (count + 1))
 
+    def documents_needed(self, margin: float) -> int | None:
+        """Return how many such documents tell it from `margin`, None where none would."""
+        return documents_needed(self.estimate, margin)
+
 
 class Verdict(StrEnum):
     """What a comparison says about a declared margin."""
@@ -109,7 +113,7 @@ def differences(
     stderrs[stderrs <= _ROUNDING * np.abs(values)] = 0.0
     deviations = _studentized(errors, sizes, how)
     return [
-        Difference(_interval(value, stderr, row, sizes.size, how.level), row)
+        Difference(interval_of(value, stderr, row, sizes.size, how.level), row)
         for value, stderr, row in zip(values.tolist(), stderrs.tolist(), deviations, strict=True)
     ]
 
@@ -159,6 +163,19 @@ def median_of_groups(groups: Sequence[Floats], how: Bootstrap | None = None) -> 
     low, high = np.quantile(medians, [tail, 1 - tail])
     value = float(np.median(table))
     return Estimate(value, float(medians.std()), float(low), float(high), table.size)
+
+
+def interval_of(
+    value: float, stderr: float, deviations: Floats, n: int, level: float = LEVEL
+) -> Estimate:
+    """Return the bootstrap-t interval; deviations: (resamples,), over their errors, sorted."""
+    if math.isinf(stderr):
+        return Estimate(value, stderr, -math.inf, math.inf, n)
+    if stderr == 0.0:
+        return Estimate(value, 0.0, value, value, n)
+    tail = (1 - level) / 2
+    low, high = np.quantile(deviations, [tail, 1 - tail], method="inverted_cdf")
+    return Estimate(value, stderr, value - stderr * float(high), value - stderr * float(low), n)
 
 
 def judge(estimate: Estimate, margin: float, *, power: float = 0.8) -> Judgement:
@@ -229,13 +246,3 @@ def _stderr(squared_errors: Floats, total: Floats | float, n: int) -> Floats:
     if n < 2:
         return np.full_like(squared_errors, math.inf)
     return np.sqrt(np.maximum(squared_errors, 0.0) * n / (n - 1)) / total
-
-
-def _interval(value: float, stderr: float, deviations: Floats, n: int, level: float) -> Estimate:
-    if math.isinf(stderr):
-        return Estimate(value, stderr, -math.inf, math.inf, n)
-    if stderr == 0.0:
-        return Estimate(value, 0.0, value, value, n)
-    tail = (1 - level) / 2
-    low, high = np.quantile(deviations, [tail, 1 - tail], method="inverted_cdf")
-    return Estimate(value, stderr, value - stderr * float(high), value - stderr * float(low), n)

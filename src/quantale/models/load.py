@@ -97,6 +97,15 @@ def auto_class(config: Any) -> Any:
     return AutoModelForCausalLM
 
 
+def read_config(folder: Path) -> Any:
+    """Return the configuration of a folder, unchecked weights left alone."""
+    nanogpt_config.register()
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except LOADING_ERRORS as error:
+        raise ModelFileError(f"{folder / 'config.json'}: {first_line(error)}") from error
+
+
 def check_model(folder: Path) -> Any:
     """Check seal, files and sizes before any memory is taken; return the Auto class to load with.
 

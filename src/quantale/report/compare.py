@@ -1,127 +1,137 @@
 """Verdicts from result files alone: paired by document, with intervals and a declared margin.
 
 The same documents, protocol and tokenizer are required; unlike numbers are refused, never
-ranked. Across tokenizers only bits per byte may be compared, and only when asked for.
+ranked. Across tokenizers only what does not count tokens may be compared: bits per byte when asked
+for, accuracy and F1 always. Results of several training seeds of one method are one group.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from quantale.core.errors import UsageError, nearest
 from quantale.evaluation import stats
-from quantale.evaluation.stats import Bootstrap, Difference, Judgement, Verdict
-from quantale.report.scored import FINGERPRINT, Scored, read_scored
+from quantale.evaluation.stats import Bootstrap, Judgement, Verdict
+from quantale.report import predicted, scored
+from quantale.report.groups import grouped
+from quantale.report.lines import FINGERPRINT, ResultLines, read_result
+from quantale.report.margins import Margin
+from quantale.report.metrics import METRICS, Group, Loss, Metric, scope
+from quantale.report.predicted import Predicted, predicted_in
+from quantale.report.scored import Scored, nothing_in, scored_in
 
 _NAMES = {"protocol": "protocol", "data_sha256": "data", "tokenizer_sha256": "tokenizer"}
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How a paired mean becomes the number that is reported, and a margin the mean."""
-
-    divisor: Callable[[Scored], Sequence[int]]
-    unit: float
-    """Nats in one unit of the paired mean."""
-    shown: Callable[[float], float]
-    hidden: Callable[[float], float]
-    """The inverse of `shown`."""
-
-
-SCALES = {
-    "perplexity": Scale(lambda scored: scored.tokens, 1.0, math.expm1, math.log1p),
-    "bits_per_byte": Scale(lambda scored: scored.size, math.log(2), float, float),
+_KINDS: Mapping[str, tuple[str, Callable[[ResultLines], Sequence[Any]]]] = {
+    "perplexity": (scored.KEY, scored_in),
+    "bits_per_byte": (scored.KEY, scored_in),
+    "accuracy": (predicted.KEY, predicted_in),
+    "macro_f1": (predicted.KEY, predicted_in),
 }
+"""By metric: what a document line has, and who reads it; a result's first metric is its own."""
 
 
 def compare_files(
-    base: Path,
-    others: Sequence[Path],
-    margin: float,
+    base: Path | Sequence[Path],
+    others: Sequence[Path | Sequence[Path]],
+    margin: float | Margin | None = None,
     resamples: int = stats.RESAMPLES,
     seed: int = 0,
     *,
-    metric: str = "perplexity",
+    metric: str | None = None,
 ) -> dict[str, Any]:
     """Compare every other model with the base; return `verdict` and `pairs`.
 
-    margin: in the metric's unit: relative perplexity (0.01 is 1 %) or bits per byte. Without
-    others, the first model of the base's file is compared with the rest of that file.
+    base, others: results; several paths in place of one are training seeds of one method. Results
+    of one model name with different training seeds are grouped by themselves. margin: in the
+    metric's unit (None: its default). metric: None for perplexity, or accuracy where the base is a
+    classifier's. Without others, the first model of the base is compared with the rest of it.
     """
-    if metric not in SCALES:
-        known = ", ".join(SCALES)
-        raise UsageError(f"metric {metric!r} is unknown{nearest(metric, SCALES)}; known: {known}")
-    first, *rest = read_scored(base)
+    metric = _metric_of(_first(base), metric)
+    (first, *rest), *more = [_read(path, metric) for path in (base, *others)]
     if others and rest:
-        names = [scored.model for scored in (first, *rest)]
-        raise UsageError(f"{base}: holds {names}; pick the base with {base}#{first.model}")
-    rest += [scored for path in others for scored in read_scored(path)]
-    return compare_scored(first, rest, margin, Bootstrap(resamples, seed), metric=metric)
+        raise UsageError(
+            f"{_first(base)}: holds {[first.model, *(group.model for group in rest)]}; pick the "
+            f"base with {_first(base)}#{first.model}"
+        )
+    groups = grouped([first, *rest, *(group for found in more for group in found)])
+    return compare_groups(groups[0], groups[1:], margin, Bootstrap(resamples, seed), metric=metric)
 
 
 def compare_scored(
-    base: Scored,
-    others: Sequence[Scored],
-    margin: float,
+    base: Scored | Predicted,
+    others: Sequence[Scored | Predicted],
+    margin: float | Margin | None,
     how: Bootstrap | None = None,
     *,
     metric: str = "perplexity",
 ) -> dict[str, Any]:
-    """Compare models that were read or measured already; see `compare_files`.
+    """Compare single results that were read or measured already; see `compare_files`."""
+    groups: list[Group[Any]] = [Group((one,)) for one in others]
+    return compare_groups(Group((base,)), groups, margin, how, metric=metric)
+
+
+def compare_groups(
+    base: Group[Any],
+    others: Sequence[Group[Any]],
+    margin: float | Margin | None,
+    how: Bootstrap | None = None,
+    *,
+    metric: str = "perplexity",
+) -> dict[str, Any]:
+    """Compare groups of results.
 
     Verdicts hold for all others together: with several, their p-values are Holm-adjusted.
     """
     if not others:
-        raise UsageError("a comparison needs a base and at least one other model; one came")
-    if not math.isfinite(margin) or margin < 0:
-        raise UsageError(f"a margin is a number from 0 up, such as 0.01; {margin} came")
-    for other in others:
-        refuse_unlike(base, other, metric)
-    differences = _differences([(base, other) for other in others], metric, how)
-    adjusted = stats.holm([difference.p_value() for difference in differences])
-    bound = SCALES[metric].hidden(margin)
-    against = stats.holm([difference.p_value(bound) for difference in differences])
+        raise UsageError(
+            "a comparison needs a base and at least one other model; one came (training seeds of "
+            "one model count once: write the seeds of each method as A1.jsonl,A2.jsonl,A3.jsonl)"
+        )
+    for run in [*base.runs[1:], *(run for other in others for run in other.runs)]:
+        refuse_unlike(base.runs[0], run, metric)
+    kind = METRICS[metric]
+    allowed = _allowed(margin, metric, base)
+    losses = kind.losses(base, others, how)
+    bound = kind.inner(allowed)
+    adjusted = stats.holm([loss.p_value() for loss in losses])
+    against = stats.holm([loss.p_value(bound) for loss in losses])
     pairs = [
         {
             "base": base.model,
             "other": other.model,
             "metric": metric,
-            **_judged(difference, margin, SCALES[metric], p_margin),
+            **_judged(loss, allowed, kind, p_margin),
+            **_standing(base, other, loss, bound),
+            **kind.details(base, other),
             "p_holm": p,
-            "n": len(base.documents),
+            "n": len(base.runs[0].documents),
         }
-        for other, difference, p, p_margin in zip(
-            others, differences, adjusted, against, strict=True
-        )
+        for other, loss, p, p_margin in zip(others, losses, adjusted, against, strict=True)
     ]
-    return {"verdict": _overall([pair["verdict"] for pair in pairs]), "pairs": pairs}
+    return {"verdict": _overall([pair["verdict"] for pair in pairs]), "pairs": _told(pairs)}
 
 
 def tied_models(
-    scored: Sequence[Scored], how: Bootstrap | None = None, *, metric: str = "bits_per_byte"
+    results: Sequence[Scored | Predicted],
+    how: Bootstrap | None = None,
+    *,
+    metric: str = "bits_per_byte",
 ) -> tuple[tuple[str, str], ...]:
     """Return the pairs of models whose paired interval holds zero: ties, as the page draws them."""
-    pairs = list(combinations(scored, 2))
-    if not pairs:
-        return ()
-    for first, second in pairs:
+    found = []
+    for first, second in combinations(results, 2):
         refuse_unlike(first, second, metric)
-    differences = _differences(pairs, metric, how)
-    return tuple(
-        (first.model, second.model)
-        for (first, second), difference in zip(pairs, differences, strict=True)
-        if difference.estimate.low <= 0.0 <= difference.estimate.high
-    )
+        (loss,) = METRICS[metric].losses(Group((first,)), [Group((second,))], how)
+        if loss.estimate.low <= 0.0 <= loss.estimate.high:
+            found.append((first.model, second.model))
+    return tuple(found)
 
 
-def refuse_unlike(base: Scored, other: Scored, metric: str) -> None:
+def refuse_unlike(base: Scored | Predicted, other: Scored | Predicted, metric: str) -> None:
     """Raise UsageError where two results were not measured alike."""
-    across_tokenizers = metric == "bits_per_byte"
+    across_tokenizers = METRICS[metric].is_across_tokenizers
     for key in FINGERPRINT:
         mine, theirs = base.fingerprint.get(key), other.fingerprint.get(key)
         if not mine or not theirs or mine == theirs:
@@ -130,24 +140,28 @@ def refuse_unlike(base: Scored, other: Scored, metric: str) -> None:
             continue
         raise UsageError(_unlike(base, other, _NAMES[key], mine, theirs))
     _refuse_unlike_documents(base, other)
-    if not across_tokenizers and base.tokens != other.tokens:
+    if across_tokenizers or not isinstance(base, Scored) or not isinstance(other, Scored):
+        return
+    if base.tokens != other.tokens:
         raise UsageError(_unlike(base, other, "tokenizer", sum(base.tokens), sum(other.tokens)))
 
 
-def _refuse_unlike_documents(base: Scored, other: Scored) -> None:
-    if base.documents == other.documents and base.size == other.size:
+def _refuse_unlike_documents(base: Scored | Predicted, other: Scored | Predicted) -> None:
+    if base.documents == other.documents and base.content == other.content:
         return
     odd = sorted(set(base.documents).symmetric_difference(other.documents))
-    where = f", for example {odd[0]!r}" if odd else ", the same names with other texts"
+    where = f", for example {odd[0]!r}" if odd else ", the same names with other texts or labels"
     raise UsageError(
         f"{base.model} and {other.model} were measured on other documents ({len(base.documents)} "
         f"and {len(other.documents)}{where}); evaluate both with the same --data and --limit"
     )
 
 
-def _unlike(base: Scored, other: Scored, what: str, mine: object, theirs: object) -> str:
+def _unlike(
+    base: Scored | Predicted, other: Scored | Predicted, what: str, mine: object, theirs: object
+) -> str:
     remedy = {
-        "protocol": "evaluate both with one --protocol",
+        "protocol": "evaluate both with one protocol",
         "data": "evaluate both with the same --data",
         "tokenizer": "token perplexity is not comparable; use bits per byte "
         "(--metric bits_per_byte)",
@@ -157,33 +171,95 @@ def _unlike(base: Scored, other: Scored, what: str, mine: object, theirs: object
     return f"{base.model} and {other.model} differ in {what} ({shown}); {remedy}"
 
 
-def _differences(
-    pairs: Sequence[tuple[Scored, Scored]], metric: str, how: Bootstrap | None
-) -> list[Difference]:
-    """Other minus base a document, over the documents' tokens or bytes, which all pairs share."""
-    scale = SCALES[metric]
-    changes = [np.subtract(other.nll, base.nll) / scale.unit for base, other in pairs]
-    return stats.differences(np.array(changes), np.array(scale.divisor(pairs[0][0]), float), how)
+def _metric_of(path: Path, metric: str | None) -> str:
+    """Return the metric asked for, or the first one that the result can be read for."""
+    if metric is not None and metric not in METRICS:
+        known = ", ".join(METRICS)
+        raise UsageError(f"metric {metric!r} is unknown{nearest(metric, METRICS)}; known: {known}")
+    result = read_result(path)
+    usable = [name for name, (key, _) in _KINDS.items() if result.models(key)]
+    if not usable:
+        raise nothing_in(path)
+    if metric is not None and metric not in usable:
+        raise UsageError(f"{path}: holds no {metric}; it has {', '.join(usable)}")
+    return metric or usable[0]
 
 
-def _judged(difference: Difference, margin: float, scale: Scale, p_margin: float) -> dict[str, Any]:
+def _read(paths: Path | Sequence[Path], metric: str) -> list[Group[Any]]:
+    """Return a group a model, or with several paths one group of all their only models."""
+    if isinstance(paths, Path):
+        found = _KINDS[metric][1](read_result(paths))
+        if not found:
+            raise nothing_in(paths)
+        return [Group((one,)) for one in found]
+    singles = [_read(path, metric) for path in paths]
+    for path, single in zip(paths, singles, strict=True):
+        if len(single) > 1:
+            names = [group.model for group in single]
+            raise UsageError(f"{path}: holds {names}; pick one with {path}#{names[0]}")
+    return [_one_method([single[0].runs[0] for single in singles])]
+
+
+def _one_method(runs: Sequence[Any]) -> Group[Any]:
+    """Return results that the caller calls seeds of one method; refuses one seed twice."""
+    stated = [run.training_seed for run in runs if run.training_seed is not None]
+    if len(set(stated)) < len(stated):
+        twice = next(seed for seed in stated if stated.count(seed) > 1)
+        raise UsageError(
+            f"two results of {runs[0].model} have the training seed {twice}: a seed counts once"
+        )
+    return Group(tuple(sorted(runs, key=lambda run: run.training_seed or "")))
+
+
+def _first(paths: Path | Sequence[Path]) -> Path:
+    return paths if isinstance(paths, Path) else paths[0]
+
+
+def _allowed(margin: float | Margin | None, metric: str, base: Group[Any]) -> float:
+    if margin is None:
+        return METRICS[metric].default_margin
+    value = margin.of(metric, base) if isinstance(margin, Margin) else margin
+    if not math.isfinite(value) or value < 0:
+        raise UsageError(f"a margin is a number from 0 up, such as 0.01; {value} came")
+    return value
+
+
+def _judged(loss: Loss, margin: float, kind: Metric, p_margin: float) -> dict[str, Any]:
     """Judge one pair; `p_margin` is the Holm-adjusted p-value of "the true loss is the margin"."""
-    estimate = difference.estimate
-    judgement = stats.judge(estimate, scale.hidden(margin))
+    estimate, bound = loss.estimate, kind.inner(margin)
+    judgement = stats.judge(estimate, bound)
     if p_margin > 1 - stats.LEVEL and estimate.stderr > 0:
-        needed = stats.documents_needed(estimate, scale.hidden(margin))
-        judgement = Judgement(Verdict.CANNOT_TELL, needed)
-    low, high = (
-        scale.shown(v) if math.isfinite(v) else None for v in (estimate.low, estimate.high)
-    )
+        judgement = Judgement(Verdict.CANNOT_TELL)
+    ends = sorted((estimate.low, estimate.high), key=kind.shown)
+    low, high = (kind.shown(end) if math.isfinite(end) else None for end in ends)
     return {
-        "delta": scale.shown(estimate.value),
+        "delta": kind.shown(estimate.value),
         "ci_low": low,
         "ci_high": high,
         "margin": margin,
         "verdict": str(judgement.verdict),
-        "n_that_would_tell": judgement.n_that_would_tell,
     }
+
+
+def _standing(base: Group[Any], other: Group[Any], loss: Loss, bound: float) -> dict[str, Any]:
+    """Say what the pair is about and what more of it would tell."""
+    needed, n = loss.documents_needed(bound), loss.estimate.n
+    about = scope(base, other)
+    seeds = None
+    if needed is not None and about.startswith("methods"):
+        seeds = math.ceil(min(base.seeds, other.seeds) * needed / n)
+    return {
+        "scope": about,
+        "training_seeds": [base.seeds, other.seeds],
+        "n_that_would_tell": needed,
+        "seeds_that_would_tell": seeds,
+    }
+
+
+def _told(pairs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Drop what would tell from pairs that told."""
+    silent: Mapping[str, None] = {"n_that_would_tell": None, "seeds_that_would_tell": None}
+    return [p if p["verdict"] == Verdict.CANNOT_TELL else {**p, **silent} for p in pairs]
 
 
 def _overall(verdicts: Sequence[str]) -> str:

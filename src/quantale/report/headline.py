@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from quantale.report import numerals, pareto
+from quantale.report import classes, numerals, pareto
 from quantale.report.model import Estimate, ReportData, VariantRow
 from quantale.report.numerals import interval, percent, places_for, signed
 
@@ -25,7 +25,9 @@ def headline(data: ReportData) -> Headline:
 
 
 def margin_text(data: ReportData) -> str:
-    """Return the declared margin as "1 %"."""
+    """Return the declared margin as "1 %", of classifiers as "0.5-point"."""
+    if data.is_classification:
+        return f"{data.margin * 100:g}-point"
     return numerals.share(data.margin)
 
 
@@ -109,6 +111,8 @@ def _bytes_sentence(row: VariantRow, base: VariantRow) -> str:
 
 
 def _quality_sentence(data: ReportData, row: VariantRow) -> list[str]:
+    if row.classification is not None:
+        return [classes.change_sentence(data, row)]
     loss, allowed = row.delta_bits_per_byte, data.margin_bits_per_byte
     if loss is None:
         return []
@@ -170,6 +174,10 @@ def _unsure_sentences(data: ReportData, subject: VariantRow) -> list[str]:
 
 
 def _same_as_base(data: ReportData, row: VariantRow) -> bool:
+    own = row.classification
+    if own is not None and own.delta_accuracy is not None:
+        low, high = own.delta_accuracy.ends
+        return low <= 0.0 <= high
     found = {point.row.name: point for point in pareto.points(data)}
     if row.name not in found or data.base not in found:
         return False
@@ -183,4 +191,6 @@ def _documents(estimate: Estimate | None) -> str:
 
 
 def _loss(row: VariantRow) -> float:
+    if row.classification and row.classification.delta_accuracy:
+        return -row.classification.delta_accuracy.value
     return row.delta_bits_per_byte.value if row.delta_bits_per_byte else float("inf")

@@ -5,6 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from quantale.evaluation.confusion import ClassificationReport
+from quantale.evaluation.proportions import Flips
+
 Outcome = Literal["PASS", "FAIL", "CANNOT TELL"]
 
 
@@ -35,6 +38,12 @@ class Estimate:
             self.value if self.low is None else self.low,
             self.value if self.high is None else self.high,
         )
+
+    @property
+    def points(self) -> "Estimate":
+        """The same in hundredths: an accuracy in percent, a difference of two in points."""
+        low, high = (None if end is None else 100 * end for end in (self.low, self.high))
+        return Estimate(100 * self.value, low, high, self.n)
 
     def overlaps(self, other: "Estimate") -> bool:
         """Say whether the two intervals share a value."""
@@ -112,6 +121,23 @@ class VariantRow:
     samples: tuple[str, ...] = ()
     """Continuation of each prompt, in the order of `ReportData.prompts`."""
     quantize_seconds: float | None = None
+    classification: "Classification | None" = None
+    """Of a classifier; takes the place of the language numbers."""
+
+
+@dataclass(frozen=True)
+class Classification:
+    """What a classifier got right and wrong."""
+
+    matrix: tuple[tuple[int, ...], ...]
+    """Counts, rows true and columns predicted, in the order of the classes."""
+    scores: ClassificationReport
+    accuracy: Estimate
+    calibration_error: float
+    delta_accuracy: Estimate | None = None
+    """Paired difference to the base; negative is worse."""
+    flips: Flips | None = None
+    """Against the base."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +159,7 @@ class ReportData:
     variants: tuple[VariantRow, ...]
     description: str = ""
     margin: float = 0.01
-    """Declared margin: relative perplexity."""
+    """Declared margin: relative perplexity, or of classifiers a share of the documents."""
     training: tuple[TrainPoint, ...] = ()
     training_seeds: int = 1
     best_step: int | None = None
@@ -155,6 +181,11 @@ class ReportData:
             if row.name == self.base:
                 return row
         raise KeyError(self.base)
+
+    @property
+    def is_classification(self) -> bool:
+        """Say whether the models are classifiers."""
+        return self.base_row.classification is not None
 
     @property
     def others(self) -> tuple[VariantRow, ...]:

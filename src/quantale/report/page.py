@@ -18,6 +18,7 @@ from markupsafe import Markup
 from quantale.core.errors import UsageError
 from quantale.core.files import write_atomic
 from quantale.report import (
+    classes,
     findings,
     heat,
     numerals,
@@ -110,6 +111,8 @@ def _content(data: ReportData) -> dict[str, Any]:
         "table": headline_table(data),
         "notes": _notes(data),
         "heat_ends": _heat_ends(data),
+        "classifiers": classes.shown(data),
+        "classes": classes.table(data),
         "component_key": _component_key(data),
         "prompts": side_by_side(data),
         "writing": [
@@ -131,6 +134,7 @@ def _pictures(data: ReportData) -> dict[str, Markup]:
         "documents": Markup(plots.by_document(data)),
         "components": Markup(plots.components(data)),
         "training": Markup(plots.training(data)),
+        "confusion": Markup(classes.confusion(data)),
     }
 
 
@@ -143,7 +147,7 @@ def _findings(data: ReportData, pictures: Mapping[str, str]) -> dict[str, str]:
         "training": findings.training,
     }
     found = {name: write(data) for name, write in writers.items() if pictures[name]}
-    return {**found, "numbers": findings.numbers(data)}
+    return {**found, "numbers": findings.numbers(data), "confusion": classes.finding(data)}
 
 
 def _tiles(data: ReportData, subject: VariantRow | None) -> list[Tile]:

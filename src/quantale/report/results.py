@@ -6,7 +6,7 @@ from typing import Any
 
 from quantale.core.records import Measurement, to_json_line
 from quantale.report import writing
-from quantale.report.model import Estimate, ReportData, VariantRow
+from quantale.report.model import Classification, Estimate, ReportData, VariantRow
 
 _ESTIMATES = (
     ("bits_per_byte", "language", "bits/byte"),
@@ -41,6 +41,8 @@ def _measurements(row: VariantRow, data: ReportData) -> Iterator[Measurement]:
         estimate: Estimate | None = getattr(row, field)
         if estimate is not None:
             yield _measurement(row, data, (field, task, unit), estimate)
+    if row.classification is not None:
+        yield from _classification(row, data, row.classification)
     for field, task, unit in _COUNTS:
         value: float | None = getattr(row, field)
         if value is not None:
@@ -51,16 +53,17 @@ def _measurement(
     row: VariantRow, data: ReportData, what: tuple[str, str, str], estimate: Estimate
 ) -> Measurement:
     field, task, unit = what
-    is_language = task == "language"
+    is_quality = task in ("language", "classification")
     extra: dict[str, Any] = {}
-    if field == "delta_bits_per_byte":
-        given = {"base": data.base, "margin": data.margin_bits_per_byte, "verdict": row.verdict,
+    if field in ("delta_bits_per_byte", "delta_accuracy"):
+        margin = data.margin if data.is_classification else data.margin_bits_per_byte
+        given = {"base": data.base, "margin": margin, "verdict": row.verdict,
                  "p_holm": row.p_holm}  # fmt: skip
         extra = {key: value for key, value in given.items() if value is not None}
     return Measurement(
         model=row.name,
         task=task,
-        protocol=str(data.protocol.get("protocol", "")) if is_language else task,
+        protocol=str(data.protocol.get("protocol", "")) if is_quality else task,
         metric=_NAMES.get(field, field),
         value=estimate.value,
         unit=unit,
@@ -68,10 +71,26 @@ def _measurement(
         ci_low=_finite(estimate.low),
         ci_high=_finite(estimate.high),
         kernel=row.kernel,
-        data_sha256=str(data.protocol.get("data_sha256", "")) if is_language else "",
-        tokenizer_sha256=str(data.protocol.get("tokenizer_sha256", "")) if is_language else "",
+        data_sha256=str(data.protocol.get("data_sha256", "")) if is_quality else "",
+        tokenizer_sha256=str(data.protocol.get("tokenizer_sha256", "")) if is_quality else "",
         extra=extra,
     )
+
+
+def _classification(
+    row: VariantRow, data: ReportData, found: Classification
+) -> Iterator[Measurement]:
+    scores = found.scores
+    for metric, estimate in (
+        ("accuracy", found.accuracy),
+        ("delta_accuracy", found.delta_accuracy),
+        ("macro_precision", Estimate(scores.macro_precision, n=scores.n)),
+        ("macro_recall", Estimate(scores.macro_recall, n=scores.n)),
+        ("macro_f1", Estimate(scores.macro_f1, n=scores.n)),
+        ("calibration_error", Estimate(found.calibration_error, n=scores.n)),
+    ):
+        if estimate is not None:
+            yield _measurement(row, data, (metric, "classification", "share"), estimate)
 
 
 def _finite(value: float | None) -> float | None:

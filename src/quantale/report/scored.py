@@ -1,22 +1,17 @@
-"""Per-document results read back from an evaluation: a sealed folder or a JSON-lines file.
-
-A line with the key "document" is one document of one model; a line with the key "metric" is a
-`Measurement`, read only for its fingerprint (protocol, data, tokenizer). One file may hold both
-and several models; `path#model` picks one of them.
-"""
+"""Per-document results of a language model, read back from a result."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quantale.core import files
-from quantale.core.errors import DataError, UsageError, nearest
-from quantale.core.records import read_lines
+from quantale.core.errors import DataError
+from quantale.report.lines import ResultLines, read_result
 
-FINGERPRINT = ("protocol", "data_sha256", "tokenizer_sha256")
-_QUALITY = {"perplexity", "bits_per_byte", "nll_per_token"}
+KEY = "nll"
+"""What a document line of a language model has."""
+_QUALITY = frozenset({"perplexity", "bits_per_byte", "nll_per_token"})
 
 
 @dataclass(frozen=True)
@@ -33,66 +28,47 @@ class Scored:
     """UTF-8 bytes."""
     fingerprint: Mapping[str, str]
     """Those of `FINGERPRINT` that the file states."""
+    training_seed: str | None = None
+    """None where the file does not state it."""
+
+    @property
+    def content(self) -> tuple[object, ...]:
+        """What two results on the same texts share."""
+        return self.size
 
 
 def read_scored(path: Path) -> list[Scored]:
     """Read every model of a file or folder, in the order of their first lines."""
-    path, wanted = _picked(path)
-    lines = [line for file in _files(path) for line in read_lines(file)]
-    found = [_scored(path, name, lines) for name in _models(lines)]
+    found = scored_in(read_result(path))
     if not found:
-        raise DataError(
-            f"{path}: holds no per-document lines; give the folder of an evaluation or a file "
-            "with its documents.jsonl lines"
-        )
-    if wanted is None:
-        return found
-    chosen = [scored for scored in found if scored.model == wanted]
-    if not chosen:
-        names = [scored.model for scored in found]
-        raise UsageError(f"{path}: no model {wanted!r}{nearest(wanted, names)}; it has {names}")
-    return chosen
+        raise nothing_in(path)
+    return found
 
 
-def _picked(path: Path) -> tuple[Path, str | None]:
-    """Split `path#model`; a path that exists as it is has no model in it."""
-    if path.exists() or "#" not in path.name:
-        return path, None
-    name, _, model = path.name.rpartition("#")
-    return path.with_name(name), model
+def scored_in(result: ResultLines) -> list[Scored]:
+    """Return every language model of a result."""
+    return [_scored(result, name) for name in result.models(KEY)]
 
 
-def _files(path: Path) -> Sequence[Path]:
-    if not path.exists():
-        raise DataError(f"{path}: no such file or folder; give the output of `quantale evaluate`")
-    if path.is_file():
-        return [path]
-    folder = path / "evaluate" if (path / "evaluate").is_dir() else path
-    files.verify(folder)
-    names = ("documents.jsonl", "results.jsonl")
-    return [folder / name for name in names if (folder / name).is_file()]
+def nothing_in(path: Path) -> DataError:
+    """Return the error of a result without documents."""
+    return DataError(
+        f"{path}: holds no per-document lines; give the folder of an evaluation or a file "
+        "with its documents.jsonl lines"
+    )
 
 
-def _models(lines: Iterable[Mapping[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(str(line.get("model")) for line in lines if "document" in line))
-
-
-def _scored(path: Path, model: str, lines: Sequence[Mapping[str, Any]]) -> Scored:
-    rows: dict[str, tuple[float, int, int]] = {}
-    for line in lines:
-        if "document" in line and str(line.get("model")) == model:
-            name = str(line["document"])
-            if name in rows:
-                raise DataError(f"{path}: document {name!r} of {model!r} came twice")
-            rows[name] = _row(path, line)
-    names = sorted(rows)
+def _scored(result: ResultLines, model: str) -> Scored:
+    documents = result.documents(model, KEY)
+    rows = [_row(result.path, line) for line in documents.values()]
     return Scored(
         model=model,
-        documents=tuple(names),
-        nll=tuple(rows[name][0] for name in names),
-        tokens=tuple(rows[name][1] for name in names),
-        size=tuple(rows[name][2] for name in names),
-        fingerprint=_fingerprint(path, model, lines),
+        documents=tuple(documents),
+        nll=tuple(row[0] for row in rows),
+        tokens=tuple(row[1] for row in rows),
+        size=tuple(row[2] for row in rows),
+        fingerprint=result.fingerprint(model, KEY, _QUALITY),
+        training_seed=result.training_seed(model),
     )
 
 
@@ -106,19 +82,3 @@ def _row(path: Path, line: Mapping[str, Any]) -> tuple[float, int, int]:
     if not math.isfinite(row[0]) or row[1] < 0 or row[2] < 0:
         raise DataError(f"{path}: document {line['document']!r} holds an impossible number: {row}")
     return row
-
-
-def _fingerprint(path: Path, model: str, lines: Iterable[Mapping[str, Any]]) -> Mapping[str, str]:
-    found: dict[str, str] = {}
-    for line in lines:
-        if str(line.get("model")) != model:
-            continue
-        if "document" not in line and line.get("metric") not in _QUALITY:
-            continue
-        for key in FINGERPRINT:
-            value = line.get(key)
-            if value and found.setdefault(key, str(value)) != str(value):
-                raise UsageError(
-                    f"{path}: {model!r} was measured with several {key}; split the file"
-                )
-    return found

@@ -130,6 +130,27 @@ def _lost(row: VariantRow, data: ReportData) -> Cell | None:
     return Cell(signed(found.value, places), note, found.value, whisker=whisker)
 
 
+def _accuracy(row: VariantRow, data: ReportData) -> Cell | None:
+    del data
+    if row.classification is None:
+        return None
+    found = row.classification.accuracy
+    shown = found.points
+    return Cell(f"{shown.value:.2f}", interval(shown, 2), found.value)
+
+
+def _accuracy_change(row: VariantRow, data: ReportData) -> Cell | None:
+    if row.classification is None or row.name == data.base:
+        return None
+    found = row.classification.delta_accuracy
+    if found is None:
+        return None
+    loss = Estimate(-found.value, -found.ends[1], -found.ends[0], found.n)
+    shown = found.points
+    note = interval(shown, 2, sign=True)
+    return Cell(signed(shown.value, 2), note, loss.value, whisker=_whisker(loss, data.margin))
+
+
 def _divergence(row: VariantRow, data: ReportData) -> Cell | None:
     if row.kl_mean is None or row.name == data.base:
         return None
@@ -201,6 +222,8 @@ COLUMNS: Sequence[Column] = (
     Column("quality", "Bits per byte", "95 % interval", _quality),
     Column("perplexity", "Perplexity", "per token", _perplexity),
     Column("lost", "Lost", "bits per byte, paired", _lost),
+    Column("accuracy", "Accuracy", "%, 95 % interval", _accuracy),
+    Column("change", "Change", "points, paired", _accuracy_change),
     Column("kl", "KL", "nats per token", _divergence),
     Column("top1", "Same top token", "", _agreement),
     Column("speed", "Decode", "ms per token", _speed),

@@ -19,6 +19,7 @@ from quantale.evaluation.stats import Bootstrap
 from quantale.models.load import load
 from quantale.quant.ledger import SiteLine, inspect
 from quantale.report.compare import compare_scored, tied_models
+from quantale.report.margins import Margin
 from quantale.report.model import (
     Estimate,
     ReportData,
@@ -29,6 +30,7 @@ from quantale.report.model import (
 )
 from quantale.report.page import build_report
 from quantale.report.scored import read_scored
+from quantale.stages.classes import classifications, judged_classifiers
 from quantale.stages.evaluate import Plan, evaluate_stage, named
 from quantale.stages.quantize import source_of
 from quantale.stages.samples import write_samples
@@ -70,6 +72,8 @@ def compare_stage(
 
 def _verdicts(recipe: Recipe, base: str, evaluated: Path) -> dict[str, Any]:
     how = Bootstrap(recipe.compare.resamples, recipe.compare.seed)
+    if recipe.evaluate.classification is not None:
+        return judged_classifiers(recipe.compare.accuracy_margin, base, evaluated, how)
     scored = {one.model: one for one in read_scored(evaluated)}
     others = [one for name, one in scored.items() if name != base]
     judged: dict[str, Any] = {"verdict": "PASS", "pairs": [], "bits_per_byte": [], "ties": []}
@@ -99,9 +103,11 @@ class _Rows:
         if "bench" in parents:
             lines += read_lines(parents["bench"].path / "results.jsonl")
         self._numbers = {(line["model"], line["metric"]): line for line in lines}
-        self._documents = by_model(read_scores(read_lines(evaluated / "documents.jsonl")))
+        scores = read_lines(evaluated / "documents.jsonl") if self._is_language() else []
+        self._documents = by_model(read_scores(scores))
         self._errors = read_json(evaluated / "errors.json")
         self._protocol = read_json(evaluated / "protocol.json")
+        self._classifications = classifications(evaluated, verdicts)
 
     def report(self, base: str, command: str) -> ReportData:
         """Return everything that the page shows."""
@@ -115,7 +121,7 @@ class _Rows:
             description=self._recipe.description,
             base=base,
             variants=tuple(self._row(name, base) for name in self._folders),
-            margin=self._recipe.compare.margin,
+            margin=self._margin(),
             training=self._training(),
             best_step=self._summary("train").get("best_step"),
             prompts=self._recipe.report.prompts,
@@ -126,6 +132,13 @@ class _Rows:
             warnings=self._warnings(),
             written={kind: _written(self._parents.get(kind)) for kind in ("stories", "code")},
         )
+
+    def _margin(self) -> float:
+        section = self._recipe.compare
+        return section.margin if self._is_language() else section.accuracy_margin
+
+    def _is_language(self) -> bool:
+        return self._recipe.evaluate.classification is None
 
     def _row(self, name: str, base: str) -> VariantRow:
         folder = self._folders[name]
@@ -146,7 +159,7 @@ class _Rows:
             parameters=ledger.parameters,
             components=ledger.components,
             sites=tuple(_site(line) for line in ledger.sites),
-            documents=() if name == base else self._changes(name, base),
+            documents=self._changes(name, base),
             bits_per_byte=self._estimate(name, "bits_per_byte"),
             perplexity=self._estimate(name, "perplexity"),
             delta_bits_per_byte=_delta(self._pair("bits_per_byte", name)),
@@ -163,10 +176,13 @@ class _Rows:
             verified=self._verified(name, base),
             samples=tuple(self._samples.get(name, ())),
             quantize_seconds=_seconds(folder),
+            classification=self._classifications.get(name),
         )
 
     def _changes(self, name: str, base: str) -> tuple[tuple[float, float], ...]:
         """Return bits per byte of the base and what the variant adds to them, by document."""
+        if name == base or not self._documents:
+            return ()
         pairs = zip(self._documents[base], self._documents[name], strict=True)
         bits = [(a.nll / a.bytes / math.log(2), b.nll / b.bytes / math.log(2)) for a, b in pairs]
         return tuple((first, second - first) for first, second in bits)
@@ -199,12 +215,12 @@ class _Rows:
 
     def _warnings(self) -> tuple[str, ...]:
         found = []
-        if self._protocol["unknown_tokens"]:
+        if self._protocol.get("unknown_tokens"):
             found.append(
                 f"{self._protocol['unknown_tokens']} of {self._protocol['tokens']} scored tokens "
                 "are the tokenizer's unknown symbol"
             )
-        if self._protocol["skipped_documents"]:
+        if self._protocol.get("skipped_documents"):
             found.append(f"{self._protocol['skipped_documents']} empty documents were left out")
         return tuple(found)
 
@@ -265,7 +281,7 @@ def compare_models(
     others: list[str],
     *,
     data: str,
-    margin: float,
+    margin: Margin | None,
     out: Path | None,
     seed: int,
     progress: Progress,

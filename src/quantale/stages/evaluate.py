@@ -121,6 +121,12 @@ def load_all(folders: Mapping[str, Path]) -> tuple[dict[str, Any], Any]:
     return {name: one.model for name, one in loaded.items()}, tokenizer
 
 
+def training_seed(model: Any) -> dict[str, int]:
+    """Return the seed that a model says it was trained with, as an extra of its numbers."""
+    seed = getattr(model.config, "training_seed", None)
+    return {} if seed is None else {"training_seed": int(seed)}
+
+
 def score(
     models: Mapping[str, Any], tokenizer: Any, plan: Plan, progress: Progress
 ) -> LanguageScores:
@@ -151,6 +157,7 @@ def _measurements(
             data_sha256=plan.documents.sha256,
             tokenizer_sha256=tokenizer_sha256(tokenizer),
             provenance=origin,
+            extra={**one.extra, **training_seed(models[one.model])},
         )
         for one in summary.measurements(scores.documents, scores.protocol, base=scores.base)
     ]

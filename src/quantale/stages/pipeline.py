@@ -26,6 +26,7 @@ from quantale.evaluation.windows import protocol_named
 from quantale.quant.save import PROOF_DTYPE, verify_saves
 from quantale.stages.bench import bench_stage
 from quantale.stages.calibration import CalibrationText
+from quantale.stages.classify import classify_stage, classifying
 from quantale.stages.code import CodePlan, code_stage
 from quantale.stages.compare import compare_stage
 from quantale.stages.corpus import Corpus, first_documents, open_corpus
@@ -219,6 +220,14 @@ class _Job:
         """Score all models on the same documents."""
         section = self.recipe.evaluate
         documents = first_documents(self.corpus.test, section.documents)
+        if section.classification is not None:
+            self.runs["evaluate"] = classify_stage(
+                classifying(self.recipe, self.folders(), self.digests(), documents),
+                self.out / "evaluate",
+                resume=self.resume,
+                progress=self.progress,
+            )
+            return
         settings = LanguageSettings(protocol=section.protocol, batch_size=section.batch_size)
         plan = Plan(self.folders(), self.digests(), BASE, documents, settings, self.recipe.seed)
         self.runs["evaluate"] = evaluate_stage(

@@ -89,6 +89,28 @@ class EvaluateRequest:
 
 
 @dataclass(frozen=True)
+class ClassifyRequest:
+    """Models that say which class each text is of."""
+
+    models: tuple[str, ...]
+    """Directories or Hub names."""
+    data: str
+    """In the grammar of `--data`; its rows have a label."""
+    base: str | None = None
+    """Model whose right answers the others' are set against."""
+    label: str = "label"
+    """Column of the labels."""
+    classes: tuple[str, ...] | None = None
+    """Names in the order of their numbers; None: what the model's head or the data says."""
+    route: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of `ClassificationSettings` that were given."""
+    limit: int | None = None
+    """First documents only."""
+    seed: int = 0
+    """Of generated corpora and the bootstrap."""
+
+
+@dataclass(frozen=True)
 class StoriesRequest:
     """Models that write on the same prompts."""
 

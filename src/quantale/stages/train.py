@@ -60,6 +60,7 @@ def train_stage(
         model, tokenizer = _start(recipe, corpus)
         data = _data(recipe, recipe.train, corpus, tokenizer, _context(model))
         result = train(model, Full(), data, _settings(recipe, recipe.train), folder, progress)
+        model.config.training_seed = recipe.seed
         write_model(model, tokenizer, folder / "model")
         write_json(folder / "summary.json", _summary(model, corpus, tokenizer, result))
         write_json(folder / "cost.json", _cost(result))

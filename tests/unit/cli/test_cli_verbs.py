@@ -12,6 +12,7 @@ import pytest
 from quantale.cli.app import main
 from quantale.cli.progress import Bars, Lines
 from quantale.core.progress import Progress
+from quantale.report.margins import Margin
 
 
 @dataclass(frozen=True)
@@ -208,7 +209,7 @@ def test_compare_exits_with_its_verdict(
     stage = put(monkeypatch, "quantale.stages.compare", "compare_models", result)
     assert main(["compare", "gpt2", "other", "--data", "x.txt", "--margin", "0.02"]) == code
     assert stage.given == ("gpt2", ["other"])
-    assert (stage.options["data"], stage.options["margin"]) == ("x.txt", 0.02)
+    assert (stage.options["data"], stage.options["margin"]) == ("x.txt", Margin(0.02, ""))
     assert capsys.readouterr().out.splitlines()[-1] == verdict
 
 
@@ -247,6 +248,20 @@ def test_compare_takes_one_file_or_a_model_of_it(
     assert len(last_json(capsys)["pairs"]) == 2
     assert main(["compare", "a.jsonl#small", "a.jsonl#base", "--metric", "bits_per_byte"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "PASS"
+
+
+def test_compare_takes_margins_as_people_write_them_and_lists_of_seeds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_scores(tmp_path / "a.jsonl", base=0.0)
+    write_scores(tmp_path / "b.jsonl", base=0.001)
+    write_scores(tmp_path / "c.jsonl", small=0.1)
+    assert main(["compare", "a.jsonl,b.jsonl", "c.jsonl", "--margin", "1%"]) == 10
+    assert "these checkpoints" in capsys.readouterr().out
+    assert main(["compare", "a.jsonl", "c.jsonl", "--margin", "15%", "--json"]) == 0
+    assert last_json(capsys)["pairs"][0]["margin"] == 0.15
+    assert main(["compare", "a.jsonl", "c.jsonl", "--margin", "1pt"]) == 2
+    assert main(["compare", "a.jsonl", "c.jsonl", "--margin", "lots"]) == 2
 
 
 def test_inspect_shows_the_ledger(
