@@ -8,6 +8,15 @@ from typing import Annotated, Any
 import typer
 
 from quantale.cli.arguments import check_models, check_protocol, check_route
+from quantale.cli.classification_options import (
+    Classes,
+    Label,
+    Length,
+    Normalise,
+    Route,
+    Template,
+    Words,
+)
 from quantale.cli.options import Debug, Json, Seed
 from quantale.cli.terminal import Terminal, table
 from quantale.core.errors import UsageError, nearest
@@ -30,32 +39,13 @@ def evaluate(
             help="How text becomes scored tokens: document, blocks:N, stride:N or llamacpp:N.",
         ),
     ] = "document",
-    route: Annotated[
-        str | None,
-        typer.Option("--route", help="Classification: head (default) or likelihood of a word."),
-    ] = None,
-    label: Annotated[
-        str | None, typer.Option("--label", help="Classification: column of the labels.")
-    ] = None,
-    classes: Annotated[
-        str | None,
-        typer.Option("--classes", metavar="A,B,...", help="Names of classes 0, 1, ..."),
-    ] = None,
-    length: Annotated[
-        int | None, typer.Option("--length", min=1, help="Classification: tokens of a text.")
-    ] = None,
-    template: Annotated[
-        str | None,
-        typer.Option("--template", help="Likelihood: prompt with {text} in it; \\n is a line."),
-    ] = None,
-    words: Annotated[
-        str | None,
-        typer.Option("--words", metavar="A,B,...", help="Likelihood: the word for each class."),
-    ] = None,
-    normalise: Annotated[
-        str | None,
-        typer.Option("--normalise", help="Likelihood of a word: sum, or per token or byte."),
-    ] = None,
+    route: Route = None,
+    label: Label = None,
+    classes: Classes = None,
+    length: Length = None,
+    template: Template = None,
+    words: Words = None,
+    normalise: Normalise = None,
     base: Annotated[
         str | None, typer.Option("--base", help="Measure divergence from this model too.")
     ] = None,
