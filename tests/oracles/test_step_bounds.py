@@ -22,6 +22,8 @@ from quantale.quant.tables import values_of
 
 EPSILON = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "float32": 2.0**-24}
 """Largest relative error of rounding to a dtype."""
+FLOOR = {"float16": 2.0**-25, "bfloat16": 2.0**-134, "float32": 2.0**-150}
+"""Half the distance of subnormal numbers, which rounding cannot go below."""
 WIDEST_GAP = 0.9 / 64
 """Between neighbours of the 8-bit map that doubly quantized scales are rounded to."""
 SLACK = 1e-5
@@ -47,7 +49,7 @@ def bounded(packed: PackedTensor, ideal: Tensor) -> Tensor:
         step = packed.tensors["scale_absmax"].repeat_interleave(256)[: off.numel()].view_as(off)
         allowed = step * (WIDEST_GAP / 2 + SLACK) + SLACK * ideal
     else:
-        allowed = EPSILON[layout.scale_dtype] * ideal + 1e-9
+        allowed = EPSILON[layout.scale_dtype] * ideal + FLOOR[layout.scale_dtype]
     assert (off <= allowed * (1 + SLACK)).all()
     return off
 

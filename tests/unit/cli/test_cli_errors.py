@@ -176,8 +176,9 @@ def test_a_result_that_is_not_a_number_is_never_printed(
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_signals_end_a_verb_in_order(number: signal.Signals, code: int, place: Path) -> None:
     script = """
-import sys, time, types
+import signal, sys, time, types
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs inherit "ignored"
 stage = types.ModuleType("quantale.stages.inspect")
 def inspect_model(model):
     try:
