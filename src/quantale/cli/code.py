@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from quantale.cli.arguments import check_models
-from quantale.cli.options import Debug, Json, Seed
+from quantale.cli.options import Debug, Json, MaxNewTokens, Seed, Temperature, TopK
 from quantale.cli.stories import by_metric
 from quantale.cli.terminal import Terminal
 from quantale.stages.requests import EvaluateRequest
@@ -24,15 +24,9 @@ def code(
     prompts: Annotated[
         int, typer.Option("--prompts", min=0, help="Functions to write anew; 0: none.")
     ] = 50,
-    new_tokens: Annotated[
-        int, typer.Option("--max-new-tokens", min=1, help="Stop after so many.")
-    ] = 128,
-    temperature: Annotated[
-        float, typer.Option("--temperature", min=0.0, help="0: always the likeliest token.")
-    ] = 0.8,
-    top_k: Annotated[
-        int, typer.Option("--top-k", min=0, help="Sample from the likeliest K; 0: from all.")
-    ] = 50,
+    new_tokens: MaxNewTokens = 128,
+    temperature: Temperature = 0.8,
+    top_k: TopK = 50,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Texts at once.")] = 16,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Seal functions and records here.")

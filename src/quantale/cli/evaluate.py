@@ -62,7 +62,7 @@ def evaluate(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Measure perplexity per token, word and byte, or accuracy and F1; with --base, the rest."""
+    """Measure perplexity per token, word and byte, or accuracy and F1; --base: differences."""
     asked = {
         "route": route, "label": label, "classes": classes, "length": length,
         "template": template, "words": words, "normalise": normalise,

@@ -14,6 +14,11 @@ Sets = Annotated[
 Out = Annotated[Path | None, Option("--out", metavar="DIR", help="Where to write.")]
 Resume = Annotated[bool, Option("--resume", help="Go on with an interrupted run of the same work.")]
 Seed = Annotated[int, Option("--seed", min=0, help="Seed of everything random.")]
+Temperature = Annotated[
+    float, Option("--temperature", min=0.0, help="0: always the likeliest token.")
+]
+TopK = Annotated[int, Option("--top-k", min=0, help="Sample from the likeliest K; 0: from all.")]
+MaxNewTokens = Annotated[int, Option("--max-new-tokens", min=1, help="Stop after so many.")]
 RecipeSeed = Annotated[
     int | None, Option("--seed", min=0, help="Seed of everything random; short for --set seed=N.")
 ]

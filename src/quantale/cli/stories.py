@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from quantale.cli.arguments import check_models
-from quantale.cli.options import Debug, Json, Seed
+from quantale.cli.options import Debug, Json, MaxNewTokens, Seed, Temperature, TopK
 from quantale.cli.terminal import Terminal, table
 from quantale.core.errors import UsageError
 from quantale.stages.requests import StoriesRequest
@@ -32,15 +32,9 @@ def stories(
     opening_words: Annotated[
         int, typer.Option("--opening-words", min=0, help="Least words of the opening.")
     ] = 12,
-    new_tokens: Annotated[
-        int, typer.Option("--max-new-tokens", min=1, help="Stop after so many.")
-    ] = 200,
-    temperature: Annotated[
-        float, typer.Option("--temperature", min=0.0, help="0: always the likeliest token.")
-    ] = 0.8,
-    top_k: Annotated[
-        int, typer.Option("--top-k", min=0, help="Sample from the likeliest K; 0: from all.")
-    ] = 50,
+    new_tokens: MaxNewTokens = 200,
+    temperature: Temperature = 0.8,
+    top_k: TopK = 50,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Stories at once.")] = 16,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Seal stories and records here.")

@@ -35,7 +35,9 @@ def test_names_are_unique_because_they_are_folders() -> None:
 def test_our_variants_can_be_built(variant: Variant) -> None:
     words = variant.words
     settings = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
-    make_method(words[1], dict(map(parse_assignment, settings)))
+    method = make_method(words[1], dict(map(parse_assignment, settings)))
+    for key, value in map(parse_assignment, settings):
+        assert getattr(method, key) == value
 
 
 def test_a_peer_is_answered_by_our_smallest_divergence_that_is_no_larger() -> None:
