@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from quantale.core.records import Measurement
 from quantale.evaluation.confusion import ClassificationReport, Counts, confusion_matrix, report
 from quantale.evaluation.macro_f1 import score_estimates
-from quantale.evaluation.predictions import Prediction, by_model, calibration_error
+from quantale.evaluation.predictions import Prediction, calibration_error
 from quantale.evaluation.proportions import wilson_estimate
+from quantale.evaluation.scores import by_model
 from quantale.evaluation.stats import Bootstrap, Estimate
 
 TASK = "classification"

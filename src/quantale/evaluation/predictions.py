@@ -1,6 +1,6 @@
 """What one classifier says of one document, as kept in `documents.jsonl`; free of torch."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,19 +37,6 @@ class Prediction:
             "predicted": self.predicted,
             "probabilities": dict(self.probabilities),
         }
-
-
-def by_model(predictions: Iterable[Prediction]) -> dict[str, list[Prediction]]:
-    """Group by model, both orders kept; raises DataError for a document that came twice."""
-    groups: dict[str, list[Prediction]] = {}
-    seen: set[tuple[str, str]] = set()
-    for one in predictions:
-        key = (one.model, one.document)
-        if key in seen:
-            raise DataError(f"model {one.model!r} classifies document {one.document!r} twice")
-        seen.add(key)
-        groups.setdefault(one.model, []).append(one)
-    return groups
 
 
 def calibration_error(predictions: Sequence[Prediction], bins: int = 15) -> float:

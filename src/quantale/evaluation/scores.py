@@ -6,7 +6,7 @@ Where a protocol joins texts (`blocks`, `stride`, `llamacpp`) a line is one bloc
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,21 @@ from numpy.typing import NDArray
 from quantale.core.errors import DataError
 
 Floats = NDArray[np.float64]
+
+
+class OfDocument(Protocol):
+    """What one model says of one document."""
+
+    @property
+    def model(self) -> str:
+        """Name of the model."""
+
+    @property
+    def document(self) -> str:
+        """Name of the document."""
+
+
+T = TypeVar("T", bound=OfDocument)
 
 
 @dataclass(frozen=True)
@@ -53,16 +68,16 @@ def read_scores(records: Iterable[Mapping[str, Any]]) -> list[DocumentScore]:
     return [_read(number, record) for number, record in enumerate(records, start=1)]
 
 
-def by_model(scores: Iterable[DocumentScore]) -> dict[str, list[DocumentScore]]:
-    """Group scores by model, both orders kept; raises DataError for a document scored twice."""
-    groups: dict[str, list[DocumentScore]] = {}
+def by_model(records: Iterable[T]) -> dict[str, list[T]]:
+    """Group by model, both orders kept; raises DataError for a document that came twice."""
+    groups: dict[str, list[T]] = {}
     seen: set[tuple[str, str]] = set()
-    for score in scores:
-        key = (score.model, score.document)
+    for one in records:
+        key = (one.model, one.document)
         if key in seen:
-            raise DataError(f"model {score.model!r} scores document {score.document!r} twice")
+            raise DataError(f"model {one.model!r} has document {one.document!r} twice")
         seen.add(key)
-        groups.setdefault(score.model, []).append(score)
+        groups.setdefault(one.model, []).append(one)
     return groups
 
 

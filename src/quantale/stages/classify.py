@@ -20,11 +20,12 @@ from quantale.data.labels import Labelled, labelled
 from quantale.data.load import load_documents
 from quantale.data.tokenizers import tokenizer_sha256
 from quantale.data.windows import calibration_windows, encode_documents
-from quantale.evaluation import classified, predictions
+from quantale.evaluation import classified
 from quantale.evaluation.classification import ClassificationSettings, Predictions, classify
 from quantale.evaluation.confusion import as_text
 from quantale.evaluation.predictions import Prediction
 from quantale.evaluation.proportions import Flips
+from quantale.evaluation.scores import by_model
 from quantale.models.load import read_config
 from quantale.quant.damage import output_errors
 from quantale.quant.ledger import kernel_names
@@ -159,7 +160,7 @@ def _measurements(
 
 def _flips(plan: Classifying, found: Predictions) -> list[Measurement]:
     """Return how many answers each model breaks and fixes, where there is a base."""
-    groups = predictions.by_model(found.documents)
+    groups = by_model(found.documents)
     if plan.base is None:
         return []
     base = classified.right(groups[plan.base])
@@ -177,12 +178,12 @@ def _flips(plan: Classifying, found: Predictions) -> list[Measurement]:
 def _confusion(found: Predictions) -> dict[str, Any]:
     return {
         name: {"classes": classified.classes_of(own), "matrix": classified.matrix_of(own).tolist()}
-        for name, own in predictions.by_model(found.documents).items()
+        for name, own in by_model(found.documents).items()
     }
 
 
 def _reports(found: Predictions) -> dict[str, str]:
-    groups: Mapping[str, list[Prediction]] = predictions.by_model(found.documents)
+    groups: Mapping[str, list[Prediction]] = by_model(found.documents)
     return {name: as_text(classified.report_of(own)) for name, own in groups.items()}
 
 

@@ -10,7 +10,7 @@ from tiny_models import tiny_classifier, tiny_gpt2, tiny_llama
 from quantale.core.errors import DataError, NumericalError, UsageError
 from quantale.data.tokenizers import train_characters
 from quantale.evaluation.classification import ClassificationSettings, Predictions, classify
-from quantale.evaluation.predictions import by_model
+from quantale.evaluation.scores import by_model
 from quantale.quant.methods.rtn import Rtn
 from quantale.quant.whole import Methods, quantize_model
 

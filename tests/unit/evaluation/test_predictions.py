@@ -5,7 +5,8 @@ import pytest
 
 from quantale.core.errors import DataError
 from quantale.evaluation.classified import measurements
-from quantale.evaluation.predictions import Prediction, by_model, calibration_error
+from quantale.evaluation.predictions import Prediction, calibration_error
+from quantale.evaluation.scores import by_model
 
 
 def prediction(name: str, label: str, share: float, model: str = "m") -> Prediction:
@@ -50,7 +51,7 @@ def test_a_sure_one_that_is_always_right_has_no_error() -> None:
 
 
 def test_a_document_that_came_twice_is_refused() -> None:
-    with pytest.raises(DataError, match="classifies document 'd' twice"):
+    with pytest.raises(DataError, match="has document 'd' twice"):
         by_model([prediction("d", "a", 0.7), prediction("d", "a", 0.7)])
     with pytest.raises(DataError, match="at least one document"):
         calibration_error([])
