@@ -21,6 +21,7 @@ from transformers import (
 )
 
 import quantale
+from quantale.core.errors import ModelFileError
 from quantale.quant.ledger import inspect
 from quantale.quant.proof import logits_digest
 from quantale.quant.save import verify_saves
@@ -176,6 +177,8 @@ def test_a_fresh_process_verifies_other_families_and_norms(tmp_path: Path) -> No
         model.save_pretrained(tmp_path / name)
         folders[tmp_path / name] = logits_digest(model)
     verify_saves(folders)
+    with pytest.raises(ModelFileError, match=name):
+        verify_saves({**folders, tmp_path / name: "0" * 64})
 
 
 def test_the_digest_of_a_short_context_uses_what_there_is() -> None:
