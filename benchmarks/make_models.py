@@ -22,18 +22,18 @@ from quantale.models.load import load
 from quantale.quant.save import write_model
 
 SETTINGS = {
-    "train.steps": 1500,
+    "train.steps": 4000,
     "train.batch_size": 8,
     "train.accumulation": 1,
     "train.learning_rate": 1.5e-3,
     "train.min_learning_rate": 1e-4,
     "train.warmup_steps": 100,
     "train.weight_decay": 0.1,
-    "train.evaluate_every": 150,
+    "train.evaluate_every": 200,
     "train.checkpoint_every": 50,
     "train.precision": "auto",
 }
-"""Of the training; 3.1 million tokens."""
+"""Of the training; 8.2 million tokens, four passes over 8 MB of stories."""
 CHANNELS, FACTOR = 6, 30.0
 
 
