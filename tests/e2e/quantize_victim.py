@@ -22,7 +22,7 @@ from transformers.utils import logging
 from quantale.core import files, provenance
 from quantale.core import run as runs
 from quantale.core.progress import Silent
-from quantale.core.recipe import VariantSection
+from quantale.core.recipe_variants import VariantSection
 from quantale.core.run import Run, RunKey
 from quantale.data.documents import Document, Documents
 from quantale.quant import sequential, shards

@@ -13,11 +13,12 @@ from kill_server import serve
 
 from quantale.core.files import staging
 from quantale.core.progress import Silent
+from quantale.data.batch import Batch
 from quantale.models.build import build_model
 from quantale.models.nanogpt_config import NanoGPTConfig
 from quantale.tuning import checkpoint
-from quantale.tuning.full import Full
 from quantale.tuning.loop import train
+from quantale.tuning.methods.full import Full
 from quantale.tuning.settings import TrainData, TrainSettings
 
 SETTINGS = TrainSettings(
@@ -72,9 +73,9 @@ def write_in_place() -> None:
     patch.multiple(checkpoint, sealed_folder=in_place, latest_valid=newest).start()
 
 
-def _batch(number: int) -> torch.Tensor:
+def _batch(number: int) -> Batch:
     generator = torch.Generator().manual_seed(number)
-    return torch.randint(SHAPE.vocab_size, (4, 33), generator=generator)
+    return Batch.of_rows(torch.randint(SHAPE.vocab_size, (4, 33), generator=generator))
 
 
 if __name__ == "__main__":

@@ -9,11 +9,12 @@ from torch import nn
 from transformers import Trainer, TrainingArguments
 
 from quantale.core.progress import Silent
+from quantale.data.batch import Batch
 from quantale.models.build import build_model
 from quantale.models.nanogpt import NanoGPTForCausalLM
 from quantale.models.nanogpt_config import NanoGPTConfig
-from quantale.tuning.full import Full
 from quantale.tuning.loop import train
+from quantale.tuning.methods.full import Full
 from quantale.tuning.settings import TrainData, TrainSettings
 
 SETTINGS = TrainSettings(
@@ -37,9 +38,13 @@ def tiny() -> NanoGPTForCausalLM:
     return build_model(config, seed=0)
 
 
-def batch_of(number: int) -> torch.Tensor:
+def rows_of(number: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(number)
     return (torch.randint(20, (4, 1), generator=generator) + torch.arange(9)) % 20
+
+
+def batch_of(number: int) -> Batch:
+    return Batch.of_rows(rows_of(number))
 
 
 def adamw_by_hand(model: nn.Module, steps: int) -> None:
@@ -51,7 +56,7 @@ def adamw_by_hand(model: nn.Module, steps: int) -> None:
         rate = rates[step] if step < 2 else 3e-4 + 0.5 * (1 + math.cos(angle)) * 2.7e-3
         model.zero_grad()
         for part in range(3):
-            batch = batch_of(3 * step + part)
+            batch = rows_of(3 * step + part)
             logits = model(batch[:, :-1]).logits.log_softmax(-1)
             (-logits.gather(2, batch[:, 1:, None]).mean() / 3).backward()
         grads = {p: p.grad.clone() for p in model.parameters() if p.grad is not None}
@@ -79,7 +84,7 @@ def test_the_loop_takes_the_steps_that_the_equations_give(tmp_path: Path) -> Non
 def test_nanogpt_learns_under_a_plain_transformers_trainer(tmp_path: Path) -> None:
     model = tiny()
     rows: list[dict[str, Any]] = [
-        {"input_ids": row[:8], "labels": row[:8]} for n in range(16) for row in batch_of(n)
+        {"input_ids": row[:8], "labels": row[:8]} for n in range(16) for row in rows_of(n)
     ]
     arguments = TrainingArguments(
         output_dir=str(tmp_path),

@@ -15,7 +15,7 @@ from quantale.core.errors import UsageError
 from quantale.stages.requests import QuantizeRequest
 
 if TYPE_CHECKING:
-    from quantale.core.recipe import RuleSection
+    from quantale.core.recipe_variants import RuleSection
 
 _PRESET = re.compile(r"w(?P<bits>[0-9]+)(g(?P<group>[0-9]+))?")
 

@@ -4,29 +4,22 @@ Every section is frozen and refuses unknown keys. Reading YAML, `--set` and the 
 each value live in `recipe_file`; this module imports neither torch nor files.
 """
 
-import re
-from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from quantale.core.choices import Dtype, Role
 from quantale.core.classification_section import ClassificationSection
 from quantale.core.recipe_base import (
-    Bits,
     Count,
     Fraction,
-    GroupSize,
-    Rate,
-    Scalar,
     Section,
     Share,
     Text,
     broken_rule,
 )
+from quantale.core.recipe_training import TrainSection
+from quantale.core.recipe_variants import FOLDER_NAME, VariantSection, check_variants
 from quantale.core.recipe_writing import CodeSection, StoriesSection
-
-_FOLDER_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9_-])?")
 
 
 class DataSection(Section):
@@ -94,45 +87,6 @@ class ModelSection(Section):
         return self
 
 
-class TrainSection(Section):
-    """AdamW with warm-up and cosine decay."""
-
-    steps: Count
-    """Optimizer steps."""
-    batch_size: Count
-    """Windows a forward pass."""
-    accumulation: Count = 1
-    """Forward passes an optimizer step."""
-    learning_rate: Rate
-    """Peak rate, reached at the end of the warm-up."""
-    min_learning_rate: Annotated[float, Field(ge=0)]
-    """Rate at the last step."""
-    warmup_steps: Annotated[int, Field(ge=0)]
-    """Steps of linear warm-up."""
-    betas: tuple[Share, Share] = (0.9, 0.95)
-    """Decay of the two moments."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.1
-    """Decoupled decay, of weights with two dimensions only."""
-    clip: Rate = 1.0
-    """Largest gradient norm."""
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """`auto`: bf16 autocast where the device computes it natively."""
-    evaluate_every: Count
-    """Steps between two validations; the best one is kept."""
-    evaluate_documents: Count = 64
-    """Validation documents a validation."""
-    checkpoint_every: Count
-    """Steps between two checkpoints; what a kill can cost."""
-
-    @model_validator(mode="after")
-    def _schedule_is_possible(self) -> Self:
-        if self.warmup_steps > self.steps:
-            raise broken_rule("warmup_steps", f"longer than the training of {self.steps} steps")
-        if self.min_learning_rate > self.learning_rate:
-            raise broken_rule("min_learning_rate", "above the peak learning_rate")
-        return self
-
-
 class CalibrationSection(Section):
     """What calibrating methods see."""
 
@@ -151,91 +105,6 @@ class CalibrationSection(Section):
     def _one_source(self) -> Self:
         if self.generated and self.data is not None:
             raise broken_rule("generated", "calibration has data already: drop one of the two")
-        return self
-
-
-class MethodSection(Section):
-    """A method with its settings; what is None is left to the method."""
-
-    bits: Bits | None = None
-    """Bits of a weight."""
-    group_size: GroupSize | None = None
-    """Weights that share a scale."""
-    symmetric: bool | None = None
-    """Whether the grid is centred on zero and stores no zero points."""
-    settings: Mapping[str, Scalar] = {}
-    """The method's own settings, such as act_order."""
-
-    def given(self) -> dict[str, Scalar]:
-        """Return the settings that were given."""
-        named = {name: getattr(self, name) for name in ("bits", "group_size", "symmetric")}
-        return {**{k: v for k, v in named.items() if v is not None}, **self.settings}
-
-
-class RuleSection(MethodSection):
-    """Which sites get which method; what is None does not restrict the rule."""
-
-    match: Text | None = None
-    """Pattern of site names, such as transformer.h.[0-2].**"""
-    role: Role | tuple[Role, ...] | None = None
-    """One role or a list of them."""
-    min_size: Count | None = None
-    """Sites of at least this many weights."""
-    max_size: Count | None = None
-    """Sites of at most this many weights."""
-    method: Text | None
-    """Plug-in name of the method; null or "none" leaves the sites in full precision."""
-
-    @property
-    def plugin(self) -> str | None:
-        """The method's name, None for full precision."""
-        return None if self.method == "none" else self.method
-
-    @model_validator(mode="after")
-    def _settings_need_a_method(self) -> Self:
-        if self.plugin is None and self.given():
-            reason = f"full precision has no setting {next(iter(self.given()))!r}"
-            raise broken_rule("method", reason)
-        return self
-
-
-class VariantSection(MethodSection):
-    """One quantized model."""
-
-    name: Text
-    """Folder name and label in the report."""
-    method: Text | None = None
-    """Plug-in name of the method of the blocks' linear layers, where no rule came first."""
-    rules: tuple[RuleSection, ...] = ()
-    """What other sites get, or these; the first rule that fits a site decides."""
-    embedding_bits: Bits | None = None
-    """Bits of the token embedding; None, without `embedding_method`: not quantized."""
-    embedding_method: Text | None = None
-    """Plug-in name of the embedding's method; None: rtn."""
-    head_bits: Bits | None = None
-    """Bits of an untied head; None, without `head_method`: not quantized."""
-    head_method: Text | None = None
-    """Plug-in name of the head's method; None: rtn."""
-    dtype: Dtype | None = None
-    """Of everything that is not quantized; None: as it is in the checkpoint."""
-
-    @model_validator(mode="after")
-    def _something_is_quantized(self) -> Self:
-        if self.method is None and not self.rules:
-            raise broken_rule("method", "is missing, and there are no rules in its place")
-        if self.method is None and self.given():
-            reason = f"{next(iter(self.given()))!r} needs a method; a rule has settings of its own"
-            raise broken_rule("method", reason)
-        return self
-
-    @model_validator(mode="after")
-    def _name_is_a_folder_name(self) -> Self:
-        if not _FOLDER_NAME.fullmatch(self.name):
-            reason = (
-                f"{self.name!r} is not safe as a folder name: begin with a letter or digit, "
-                "then letters, digits, '.', '_' and '-', 64 at most"
-            )
-            raise broken_rule("name", reason)
         return self
 
 
@@ -325,12 +194,12 @@ class Recipe(Section):
         _check_model_and_training(self)
         _check_calibration(self)
         _check_classification(self)
-        _check_variant_names(self.variants)
+        check_variants(self.variants, pretrained=self.model.kind == "pretrained")
         return self
 
 
 def _check_name(name: str) -> None:
-    if not _FOLDER_NAME.fullmatch(name):
+    if not FOLDER_NAME.fullmatch(name):
         raise broken_rule("name", f"{name!r} is not safe as a folder name")
 
 
@@ -364,13 +233,3 @@ def _check_classification(recipe: Recipe) -> None:
         raise broken_rule("bench", "a classifier decodes nothing: write bench: null")
     if recipe.report.prompts:
         raise broken_rule("report.prompts", "a classifier continues no prompt: leave them out")
-
-
-def _check_variant_names(variants: tuple[VariantSection, ...]) -> None:
-    seen: dict[str, int] = {}
-    for index, variant in enumerate(variants):
-        key = variant.name.casefold()
-        if key in seen:
-            reason = f"{variant.name!r} is already the name of variants[{seen[key]}]"
-            raise broken_rule(f"variants.{index}.name", reason)
-        seen[key] = index

@@ -15,9 +15,10 @@ from pydantic import ValidationError
 
 from quantale.core import recipe_yaml
 from quantale.core.errors import UsageError, nearest
-from quantale.core.recipe import Recipe, RuleSection
+from quantale.core.recipe import Recipe
 from quantale.core.recipe_base import Section
 from quantale.core.recipe_errors import explain, section_fields
+from quantale.core.recipe_variants import RuleSection
 from quantale.core.recipe_yaml import KeyPath
 from quantale.core.registry import METHODS, PROTOCOLS, ROUTES
 

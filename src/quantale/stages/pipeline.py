@@ -16,6 +16,7 @@ from quantale.core.errors import OutputExistsError, UsageError, nearest
 from quantale.core.progress import Progress
 from quantale.core.recipe import Recipe
 from quantale.core.recipe_file import ResolvedRecipe, dump
+from quantale.core.recipe_variants import BASE, PRETRAINED, VariantSection
 from quantale.core.records import read_json, write_json
 from quantale.core.run import Run, RunKey
 from quantale.data.load import load_documents
@@ -25,21 +26,21 @@ from quantale.evaluation.stories.prompts import Asking, draft
 from quantale.evaluation.windows import protocol_named
 from quantale.quant.save import PROOF_DTYPE, verify_saves
 from quantale.stages.bench import bench_stage
-from quantale.stages.calibration import CalibrationText
 from quantale.stages.classify import classify_stage, classifying
 from quantale.stages.code import CodePlan, code_stage
 from quantale.stages.compare import compare_stage
 from quantale.stages.corpus import Corpus, first_documents, open_corpus
 from quantale.stages.evaluate import Plan, evaluate_stage
 from quantale.stages.plan import predict
-from quantale.stages.quantize import Source, quantize_stage, source_of
+from quantale.stages.quantize import Source, source_of
 from quantale.stages.stories import stories_stage
 from quantale.stages.story_writer import StoryPlan
 from quantale.stages.train import set_threads, train_stage
+from quantale.stages.tune import tuning_of
 from quantale.stages.variants import make_methods
+from quantale.stages.workshop import Made, Workshop, open_variant
 
-BASE = "fp32"
-STAGES = ("train", "quantize", "verify", "evaluate", "stories", "code", "bench", "compare")
+STAGES = ("train", "quantize", "tune", "verify", "evaluate", "stories", "code", "bench", "compare")
 OPTIONAL = ("train", "stories", "code", "bench")
 """Stages that a recipe can leave out, each with a section of its name."""
 
@@ -80,6 +81,8 @@ def _prepared(resolved: ResolvedRecipe, out: Path, resume: bool, progress: Progr
     set_threads(recipe)
     for variant in recipe.variants:
         make_methods(variant)
+        if variant.tune is not None:
+            tuning_of(variant.tune)
     protocol_named(recipe.evaluate.protocol)
     corpus = open_corpus(recipe)
     _check_writing(recipe, corpus)
@@ -113,7 +116,7 @@ class _Job:
     resume: bool
     progress: Progress
     runs: dict[str, Run] = field(default_factory=dict)
-    variants: dict[str, Run] = field(default_factory=dict)
+    variants: dict[str, Made] = field(default_factory=dict)
 
     @property
     def recipe(self) -> Recipe:
@@ -126,6 +129,7 @@ class _Job:
         return {
             "train": self.train,
             "quantize": self.quantize,
+            "tune": self.tune,
             "verify": self.verify,
             "evaluate": self.evaluate,
             "stories": self.stories,
@@ -138,18 +142,15 @@ class _Job:
         """Open the runs of a stage that is not run now."""
         if not needed or (stage in OPTIONAL and getattr(self.recipe, stage) is None):
             return
-        names = [v.name for v in self.recipe.variants] if stage == "quantize" else [None]
-        for name in names:
-            path = self.out / stage if name is None else self.out / stage / name
-            if not path.exists():
-                if stage in ("stories", "code", "bench"):
-                    continue
-                raise UsageError(f"{path} is missing; run the stage {stage} first")
-            run = runs.open_run(path)
-            if name is None:
-                self.runs[stage] = run
-            else:
-                self.variants[name] = run
+        if stage in ("quantize", "tune"):
+            for variant in self._made_in(stage):
+                self.variants[variant.name] = open_variant(self.out, variant)
+            return
+        path = self.out / stage
+        if path.exists():
+            self.runs[stage] = runs.open_run(path)
+        elif stage not in ("stories", "code", "bench"):
+            raise UsageError(f"{path} is missing; run the stage {stage} first")
 
     def train(self) -> None:
         """Train the base, unless it is a pretrained model used as it is."""
@@ -170,51 +171,62 @@ class _Job:
         return source_of(str(self.recipe.model.path))
 
     def quantize(self) -> None:
-        """Make every variant."""
-        section = self.recipe.calibration
-        documents = None if section.generated else self.corpus.train
-        if section.data is not None:
-            documents = load_documents(section.data, split="train", seed=self.recipe.seed)
-        text = CalibrationText(documents, section.samples, section.length, section.seed)
+        """Make every variant that needs no training of its own."""
+        self._make("quantize")
+
+    def tune(self) -> None:
+        """Make the others, each after what it starts from."""
+        self._make("tune")
+
+    def _make(self, stage: str) -> None:
+        workshop = Workshop(self.recipe, self.corpus, self.out, self.resume, self.progress)
+        for variant in self._made_in(stage):
+            start = {**self._starts(), **{n: made.source for n, made in self.variants.items()}}
+            self.variants[variant.name] = workshop.make(variant, start)
+
+    def _made_in(self, stage: str) -> list[VariantSection]:
+        tuned: set[str] = set()
         for variant in self.recipe.variants:
-            self.variants[variant.name] = quantize_stage(
-                self.source(),
-                variant,
-                text,
-                self.out / "quantize" / variant.name,
-                resume=self.resume,
-                progress=self.progress,
-                verify=False,
-            )
+            if variant.tune is not None or variant.start in tuned:
+                tuned.add(variant.name)
+        return [v for v in self.recipe.variants if (v.name in tuned) == (stage == "tune")]
+
+    def _starts(self) -> dict[str, Source]:
+        """Return the models that are there before any variant."""
+        found = {BASE: self.source()}
+        if self.recipe.model.kind == "pretrained":
+            found[PRETRAINED] = source_of(str(self.recipe.model.path))
+        return found
 
     def verify(self) -> None:
         """Load every variant in one fresh process and compare its logits, bit for bit."""
-        parents = {name: run.digest for name, run in self.variants.items()}
+        parents = {name: made.source.digest for name, made in self._ordered().items()}
         path = self.out / "verify"
         key = RunKey("verify", 1, {}, parents)
         done = runs.sealed(path, key)
         if done is None:
             self.progress.stage("verify")
             with runs.making(path, key, resume=self.resume) as folder:
-                expected = {
-                    run.path: str(read_json(run.path / "summary.json")["logits_sha256"])
-                    for run in self.variants.values()
-                }
+                expected = {made.source.folder: made.proof for made in self.variants.values()}
                 if expected:
                     verify_saves(expected, PROOF_DTYPE)
-                write_json(folder / "verified.json", dict.fromkeys(self.variants, True))
+                write_json(folder / "verified.json", dict.fromkeys(parents, True))
             done = runs.open_run(path)
         self.runs["verify"] = done
 
     def folders(self) -> dict[str, Path]:
         """Return the model folders by name, the base first."""
-        quantized = {name: run.path for name, run in self.variants.items()}
-        return {BASE: self.source().folder, **quantized}
+        made = {name: one.source.folder for name, one in self._ordered().items()}
+        return {BASE: self.source().folder, **made}
 
     def digests(self) -> dict[str, str]:
         """Return what every model folder holds."""
-        quantized = {name: run.digest for name, run in self.variants.items()}
-        return {BASE: self.source().digest, **quantized}
+        made = {name: one.source.digest for name, one in self._ordered().items()}
+        return {BASE: self.source().digest, **made}
+
+    def _ordered(self) -> dict[str, Made]:
+        """Return the variants in the recipe's order."""
+        return {v.name: self.variants[v.name] for v in self.recipe.variants}
 
     def evaluate(self) -> None:
         """Score all models on the same documents."""

@@ -9,12 +9,14 @@ import psutil
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from quantale.core.recipe import Recipe, TrainSection
+from quantale.core.recipe import Recipe
+from quantale.core.recipe_training import TrainSection
+from quantale.data.batch import Batch
 from quantale.models.build import build_model
 from quantale.models.load import local_folder
 from quantale.models.nanogpt_config import NanoGPTConfig
 from quantale.stages.train import nanogpt_config, set_threads
-from quantale.tuning.full import Full
+from quantale.tuning.methods.full import Full
 
 _PROBE_STEPS = 2
 _PROCESS_BYTES = 700 * 2**20
@@ -68,7 +70,7 @@ def _probe(recipe: Recipe, section: TrainSection, config: NanoGPTConfig) -> tupl
     model, objective = build_model(config, seed=recipe.seed).train(), Full()
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
     shape = (section.batch_size, recipe.model.context + 1)
-    batch = torch.randint(config.vocab_size, shape)
+    batch = Batch.of_rows(torch.randint(config.vocab_size, shape))
     bf16 = section.precision != "fp32"
     times = []
     for _ in range(1 + _PROBE_STEPS):
@@ -79,7 +81,7 @@ def _probe(recipe: Recipe, section: TrainSection, config: NanoGPTConfig) -> tupl
         optimizer.step()
         optimizer.zero_grad()
         times.append(time.perf_counter() - started)
-    return section.accumulation * min(times[1:]), section.accumulation * batch[:, 1:].numel()
+    return section.accumulation * min(times[1:]), section.accumulation * batch.positions
 
 
 def _activations(recipe: Recipe, section: TrainSection, config: Any) -> int:

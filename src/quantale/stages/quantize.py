@@ -13,7 +13,7 @@ from quantale.core import files
 from quantale.core import run as runs
 from quantale.core.errors import OutputExistsError, UsageError
 from quantale.core.progress import Progress
-from quantale.core.recipe import VariantSection
+from quantale.core.recipe_variants import VariantSection
 from quantale.core.records import read_json
 from quantale.core.run import Run, RunKey
 from quantale.models.load import local_folder
@@ -124,7 +124,7 @@ def quantize_stage(
 
 
 def _key(source: Source, variant: VariantSection, text: CalibrationText | None) -> RunKey:
-    settings = variant.model_dump(mode="json", exclude={"name"})
+    settings = variant.model_dump(mode="json", exclude={"name", "start", "tune"})
     parents = {"model": source.digest}
     if text is not None:
         settings["calibration"] = text.key

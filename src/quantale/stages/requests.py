@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from quantale.core.choices import Dtype
 
 if TYPE_CHECKING:
-    from quantale.core.recipe import RuleSection
+    from quantale.core.recipe_variants import RuleSection
 
 
 @dataclass(frozen=True)

@@ -1,29 +1,30 @@
 """From a recipe to a trained model: tokenizer, windows, loop, sealed run."""
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from quantale.core import run as runs
 from quantale.core.errors import UsageError
 from quantale.core.progress import Progress
-from quantale.core.recipe import ModelSection, Recipe, TrainSection
+from quantale.core.recipe import ModelSection, Recipe
 from quantale.core.recipe_file import ResolvedRecipe
+from quantale.core.recipe_training import TrainSection
 from quantale.core.records import read_json, write_json
 from quantale.core.run import Run, RunKey
-from quantale.data import tokenizers, windows
+from quantale.data import tokenizers
 from quantale.models.build import build_model
 from quantale.models.load import load
 from quantale.models.nanogpt_config import NanoGPTConfig
 from quantale.quant.save import write_model
-from quantale.stages.corpus import Corpus, first_documents, open_corpus
-from quantale.tuning.full import Full
+from quantale.stages.corpus import Corpus, open_corpus
+from quantale.stages.training_data import training_data
+from quantale.stages.variants import make_tuning
 from quantale.tuning.loop import train
-from quantale.tuning.settings import TrainData, TrainResult, TrainSettings
+from quantale.tuning.method import Start
+from quantale.tuning.settings import TrainResult, TrainSettings
 
 VERSION = 2
 
@@ -58,13 +59,53 @@ def train_stage(
         return done
     with runs.making(out, key, resume=resume) as folder:
         model, tokenizer = _start(recipe, corpus)
-        data = _data(recipe, recipe.train, corpus, tokenizer, _context(model))
-        result = train(model, Full(), data, _settings(recipe, recipe.train), folder, progress)
-        model.config.training_seed = recipe.seed
-        write_model(model, tokenizer, folder / "model")
-        write_json(folder / "summary.json", _summary(model, corpus, tokenizer, result))
-        write_json(folder / "cost.json", _cost(result))
+        job = TrainJob(recipe.train, corpus, tokenizer, recipe.seed)
+        teacher = None if recipe.train.teacher is None else teacher_of(recipe.train.teacher)
+        run_training(job, Start(model, teacher, seed=recipe.seed), folder, progress)
     return runs.open_run(out)
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """What is done with a model, whatever it starts from."""
+
+    section: TrainSection
+    corpus: Corpus
+    tokenizer: Any
+    seed: int
+
+
+def teacher_of(path: str | Path) -> Any:
+    """Load a model that others learn from: frozen, in evaluation mode."""
+    return load(path).model.requires_grad_(False)
+
+
+def run_training(job: TrainJob, start: Start, folder: Path, progress: Progress) -> dict[str, Any]:
+    """Train in a staging folder and write model, summary and cost; returns the summary.
+
+    Raises UsageError where tuning method and model do not fit together.
+    """
+    section, tokenizer = job.section, job.tokenizer
+    tuning = make_tuning(section.method, section.settings)
+    if tuning.needs_teacher and start.teacher is None:
+        raise UsageError(f"the tuning method {section.method} needs a teacher")
+    context = int(start.model.config.max_position_embeddings)
+    data = training_data(section, job.corpus, tokenizer, context, job.seed)
+    work = tuning.begin(start)
+    weights = list(work.objective.trainable(work.model).values())
+    settings = _settings(section, job.seed)
+    result = train(work.model, work.objective, data, settings, folder, progress)
+    model = work.finish()
+    model.config.training_seed = job.seed
+    write_model(model, tokenizer, folder / "model")
+    summary = {
+        **_summary(job, result),
+        "parameters": sum(p.numel() for p in work.model.parameters()),
+        "trainable_parameters": sum(p.numel() for p in weights),
+    }
+    write_json(folder / "summary.json", summary)
+    write_json(folder / "cost.json", _cost(result))
+    return summary
 
 
 def train_key(recipe: Recipe, corpus: Corpus) -> RunKey:
@@ -111,56 +152,18 @@ def _tokenizer(recipe: Recipe, corpus: Corpus) -> Any:
     return tokenizers.load_tokenizer(str(wanted.path))
 
 
-def _data(
-    recipe: Recipe, section: TrainSection, corpus: Corpus, tokenizer: Any, context: int
-) -> TrainData:
-    stream = windows.encode_documents(tokenizer, corpus.train.texts)
-    sampler = windows.WindowSampler(
-        stream, context, section.batch_size, recipe.seed, align="stream"
-    )
-    held_out = first_documents(corpus.validation, section.evaluate_documents)
-    return TrainData(sampler.batch, validation_batches(tokenizer, held_out.texts, context, section))
+def _settings(section: TrainSection, seed: int) -> TrainSettings:
+    names = {field.name for field in fields(TrainSettings)}
+    return TrainSettings(**section.model_dump(include=names), seed=seed)
 
 
-def validation_batches(
-    tokenizer: Any, texts: list[str], context: int, section: TrainSection
-) -> Sequence[Tensor]:
-    """Return held-out documents as rows (rows, context + 1), each token a target once.
-
-    A document begins a row, as in evaluation; what is longer goes on in rows of its own.
-    """
-    stream = windows.encode_documents(tokenizer, texts)
-    tokens = torch.from_numpy(stream.tokens.astype("int64"))
-    ends = [*stream.starts[1:].tolist(), len(tokens)]
-    rows = [
-        _row(tokens[start : min(start + context + 1, end)], context + 1)
-        for first, end in zip(stream.starts.tolist(), ends, strict=True)
-        for start in range(first, end - 1, context)
-    ]
-    return list(torch.split(torch.stack(rows), section.batch_size))
-
-
-def _row(tokens: Tensor, length: int) -> Tensor:
-    return torch.nn.functional.pad(tokens, (0, length - len(tokens)), value=-100)
-
-
-def _settings(recipe: Recipe, section: TrainSection) -> TrainSettings:
-    values = section.model_dump(exclude={"batch_size", "evaluate_documents"})
-    return TrainSettings(**values, seed=recipe.seed)
-
-
-def _context(model: Any) -> int:
-    return int(model.config.max_position_embeddings)
-
-
-def _summary(model: Any, corpus: Corpus, tokenizer: Any, result: TrainResult) -> dict[str, Any]:
-    parameters = list(model.parameters())
+def _summary(job: TrainJob, result: TrainResult) -> dict[str, Any]:
+    tokenizer, corpus = job.tokenizer, job.corpus
     return {
+        "method": job.section.method,
         "steps": result.steps,
         "best_step": result.best_step,
         "validation_loss": result.best_loss,
-        "parameters": sum(p.numel() for p in parameters),
-        "trainable_parameters": sum(p.numel() for p in parameters if p.requires_grad),
         "vocabulary": len(tokenizer),
         "precision": result.precision,
         "device": result.device,

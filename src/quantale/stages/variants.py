@@ -12,11 +12,12 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from quantale.core.errors import UsageError, nearest
-from quantale.core.recipe import RuleSection, VariantSection
-from quantale.core.registry import METHODS
+from quantale.core.recipe_variants import RuleSection, VariantSection
+from quantale.core.registry import METHODS, TUNINGS, Registry
 from quantale.quant.apply import Method
 from quantale.quant.rules import Rule
 from quantale.quant.whole import Methods
+from quantale.tuning.method import Tuning
 
 _SHARED = ("group_size", "symmetric", "scale_dtype")
 """Settings that embedding and head take over from the linear layers, where they have them."""
@@ -24,7 +25,18 @@ _SHARED = ("group_size", "symmetric", "scale_dtype")
 
 def make_method(name: str, settings: Mapping[str, Any]) -> Method:
     """Build a method; raises UsageError for a name, setting or type that does not exist."""
-    kind = METHODS.get(name)
+    method: Method = _make(METHODS, name, settings)
+    return method
+
+
+def make_tuning(name: str, settings: Mapping[str, Any]) -> Tuning:
+    """Build a tuning method; raises UsageError as `make_method` does."""
+    tuning: Tuning = _make(TUNINGS, name, settings)
+    return tuning
+
+
+def _make(registry: Registry, name: str, settings: Mapping[str, Any]) -> Any:
+    kind = registry.get(name)
     fields = {field.name: field for field in dataclasses.fields(kind)}
     types = typing.get_type_hints(kind)
     for key, value in settings.items():
@@ -35,8 +47,7 @@ def make_method(name: str, settings: Mapping[str, Any]) -> Method:
     for key, field in fields.items():
         if field.default is dataclasses.MISSING and key not in settings:
             raise UsageError(f"{name} needs {key}")
-    method: Method = kind(**settings)
-    return method
+    return kind(**settings)
 
 
 def make_methods(variant: VariantSection) -> Methods:

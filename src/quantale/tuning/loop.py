@@ -21,6 +21,7 @@ from torch import nn
 
 from quantale.core.errors import DataError, EnvironmentLackingError, NumericalError
 from quantale.core.progress import Progress
+from quantale.data.batch import Batch
 from quantale.tuning import checkpoint
 from quantale.tuning.checkpoint import TrainState
 from quantale.tuning.cost import CostMeter
@@ -119,20 +120,22 @@ class _Run:
         self.rate = 0.0
         _seed_everything(settings.seed)
 
-    def step(self, batches: Callable[[int], torch.Tensor], step: int) -> tuple[float, int]:
+    def step(self, batches: Callable[[int], Batch], step: int) -> tuple[float, int]:
         """One optimizer step; returns its mean loss before the step and the positions seen."""
         self._model.train()
         self.rate = learning_rate(step, self._settings)
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate
-        accumulation, total, tokens = self._settings.accumulation, 0.0, 0
-        for part in range(accumulation):
-            batch = batches(step * accumulation + part).to(self._accelerator.device)
+        self._objective.at(step / self._settings.steps)
+        accumulation, total = self._settings.accumulation, 0.0
+        parts = [batches(step * accumulation + part) for part in range(accumulation)]
+        scored = max(1, sum(part.scored for part in parts))
+        for part in parts:
+            weight = part.scored * accumulation / scored  # a token a vote, whatever its batch
             with self._accelerator.accumulate(self._model):
-                loss = self._loss(batch)
+                loss = weight * self._loss(part.to(self._accelerator.device))
                 self._accelerator.backward(loss)
             total += loss.item() / accumulation
-            tokens += batch[:, 1:].numel()
         norm = self._accelerator.clip_grad_norm_(self.weights.values(), self._settings.clip)
         if not math.isfinite(total) or not math.isfinite(float(norm)):
             raise NumericalError(
@@ -141,17 +144,18 @@ class _Run:
             )
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return total, tokens
+        return total, sum(part.positions for part in parts)
 
     @torch.no_grad()
-    def validate(self, batches: Sequence[torch.Tensor], state: TrainState) -> None:
+    def validate(self, batches: Sequence[Batch], state: TrainState) -> None:
         """Score the validation batches, a token a vote, and remember the best weights."""
         self._model.eval()
+        self._objective.at(1.0)
         total, scored = 0.0, 0
         for batch in batches:
-            count = int((batch[:, 1:] >= 0).sum())
-            total += self._loss(batch.to(self._accelerator.device)).item() * count
-            scored += count
+            if batch.scored:
+                total += self._loss(batch.to(self._accelerator.device)).item() * batch.scored
+            scored += batch.scored
         if scored == 0:
             raise DataError("the validation batches have no token to score; give longer documents")
         loss = total / scored
@@ -172,8 +176,8 @@ class _Run:
             weight.copy_(state.best_weights[name])
         self._model.eval()
 
-    def _loss(self, batch: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(batch.device.type, torch.bfloat16, enabled=self._bf16):
+    def _loss(self, batch: Batch) -> torch.Tensor:
+        with torch.autocast(batch.inputs.device.type, torch.bfloat16, enabled=self._bf16):
             return self._objective.loss(self._model, batch)
 
 

@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import nn
 
+from quantale.data.batch import Batch
 from quantale.tuning.cost import TrainCost
 
 
@@ -16,8 +17,11 @@ class Objective(Protocol):
     def trainable(self, model: nn.Module) -> dict[str, nn.Parameter]:
         """The parameters to change, by name, tied ones once."""
 
-    def loss(self, model: Any, batch: torch.Tensor) -> torch.Tensor:
-        """The scalar to minimise: a mean over the scored targets (those >= 0) of the batch."""
+    def loss(self, model: Any, batch: Batch) -> torch.Tensor:
+        """The scalar to minimise: a mean over the scored targets of the batch."""
+
+    def at(self, share: float) -> None:
+        """Hear which share of the steps is done, before each of them; 1 before a validation."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +58,11 @@ class TrainSettings:
 
 @dataclass(frozen=True)
 class TrainData:
-    """What is read. Batches are (rows, tokens + 1) int64, -100 where nothing is scored."""
+    """What is read."""
 
-    batches: Callable[[int], torch.Tensor]
+    batches: Callable[[int], Batch]
     """The n-th training batch; step s reads the batches s * accumulation and following."""
-    validation: Sequence[torch.Tensor]
+    validation: Sequence[Batch]
     """The same fixed batches at every validation."""
 
 

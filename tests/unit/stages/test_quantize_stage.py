@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 import quantale as qt
 from quantale.core.errors import DataError, UsageError
 from quantale.core.progress import Silent
-from quantale.core.recipe import RuleSection
+from quantale.core.recipe_variants import RuleSection
 from quantale.core.records import read_json
 from quantale.data.documents import Document, Documents
 from quantale.quant.methods.gptq import Gptq

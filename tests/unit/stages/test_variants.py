@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from quantale.core.errors import UsageError
-from quantale.core.recipe import VariantSection
 from quantale.core.recipe_file import load_recipe, recipe_names
+from quantale.core.recipe_variants import VariantSection
 from quantale.core.registry import METHODS
 from quantale.quant.methods.binary import Binary
 from quantale.quant.methods.bitnet import Bitnet

@@ -15,12 +15,13 @@ from safetensors import safe_open
 from quantale.core.errors import ModelFileError, NumericalError, UsageError
 from quantale.core.files import verify
 from quantale.core.progress import Silent
+from quantale.data.batch import Batch
 from quantale.models.build import build_model
 from quantale.models.nanogpt import NanoGPTForCausalLM
 from quantale.models.nanogpt_config import NanoGPTConfig
 from quantale.tuning import checkpoint
-from quantale.tuning.full import Full
 from quantale.tuning.loop import train
+from quantale.tuning.methods.full import Full
 from quantale.tuning.settings import TrainData, TrainSettings
 
 SETTINGS = TrainSettings(
@@ -35,8 +36,9 @@ SETTINGS = TrainSettings(
 )
 
 
-def batch_of(step: int) -> torch.Tensor:
-    return torch.randint(20, (4, 9), generator=torch.Generator().manual_seed(step))
+def batch_of(step: int) -> Batch:
+    generator = torch.Generator().manual_seed(step)
+    return Batch.of_rows(torch.randint(20, (4, 9), generator=generator))
 
 
 DATA = TrainData(batches=batch_of, validation=[batch_of(1000)])
@@ -48,9 +50,9 @@ class StopsAt(Full):
     def __init__(self, step: int | None) -> None:
         object.__setattr__(self, "bad", None if step is None else batch_of(step * 2))
 
-    def loss(self, model: Any, batch: torch.Tensor) -> torch.Tensor:
+    def loss(self, model: Any, batch: Batch) -> torch.Tensor:
         bad = self.__dict__["bad"]
-        stop = bad is not None and torch.equal(bad, batch)
+        stop = bad is not None and torch.equal(bad.inputs, batch.inputs)
         return super().loss(model, batch) * (float("nan") if stop else 1.0)
 
 
@@ -96,7 +98,7 @@ def test_a_resumed_run_ends_in_the_bytes_of_a_whole_one(tmp_path: Path) -> None:
 def test_resuming_starts_at_the_newest_checkpoint_and_not_before(interrupted: Path) -> None:
     seen: list[int] = []
 
-    def watched(number: int) -> torch.Tensor:
+    def watched(number: int) -> Batch:
         seen.append(number)
         return batch_of(number)
 

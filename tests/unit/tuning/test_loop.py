@@ -15,11 +15,12 @@ from torch import nn
 
 from quantale.core.errors import DataError, NumericalError
 from quantale.core.progress import Silent
+from quantale.data.batch import Batch
 from quantale.models.build import build_model
 from quantale.models.nanogpt import NanoGPTForCausalLM
 from quantale.models.nanogpt_config import NanoGPTConfig
-from quantale.tuning.full import Full
 from quantale.tuning.loop import learning_rate, train
+from quantale.tuning.methods.full import Full
 from quantale.tuning.settings import TrainData, TrainResult, TrainSettings
 
 SETTINGS = TrainSettings(
@@ -41,10 +42,14 @@ def tiny(dropout: float = 0.1) -> NanoGPTForCausalLM:
     return build_model(config, seed=0)
 
 
-def batch_of(step: int) -> torch.Tensor:
+def rows_of(step: int) -> torch.Tensor:
     """Rows that count upwards, which a small model learns in a few steps."""
     generator = torch.Generator().manual_seed(step)
     return (torch.randint(20, (4, 1), generator=generator) + torch.arange(9)) % 20
+
+
+def batch_of(step: int) -> Batch:
+    return Batch.of_rows(rows_of(step))
 
 
 DATA = TrainData(batches=batch_of, validation=[batch_of(1000), batch_of(1001)])
@@ -78,7 +83,7 @@ def test_training_learns_and_keeps_the_best_validation(tmp_path: Path) -> None:
 
 def test_an_earlier_best_is_what_the_model_ends_with(tmp_path: Path) -> None:
     """The validation set contradicts the training set, so that learning makes it worse."""
-    backwards = TrainData(batches=batch_of, validation=[batch_of(0).flip(1)])
+    backwards = TrainData(batches=batch_of, validation=[Batch.of_rows(rows_of(0).flip(1))])
     slow = replace(SETTINGS, steps=3, warmup_steps=0, evaluate_every=1, learning_rate=3e-2)
     first, _, _ = run(tmp_path / "first", replace(slow, steps=1, min_learning_rate=3e-2), backwards)
     last, result, metrics = run(tmp_path / "all", slow, backwards)
@@ -103,8 +108,8 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_other_ones(tmp_path
 
 
 def test_accumulated_batches_step_as_one_large_batch_does(tmp_path: Path) -> None:
-    def joined(step: int) -> torch.Tensor:
-        return torch.cat([batch_of(2 * step), batch_of(2 * step + 1)])
+    def joined(step: int) -> Batch:
+        return Batch.of_rows(torch.cat([rows_of(2 * step), rows_of(2 * step + 1)]))
 
     parts, _, part_losses = run(tmp_path / "a", replace(SETTINGS, accumulation=2), dropout=0.0)
     whole, _, losses = run(tmp_path / "b", data=replace(DATA, batches=joined), dropout=0.0)
@@ -159,10 +164,11 @@ def test_the_rate_climbs_to_the_peak_then_falls_to_the_minimum(
 
 def test_decay_shrinks_matrices_only(tmp_path: Path) -> None:
     """With no gradient to follow, AdamW multiplies matrices by 1 - rate * decay each step."""
-    flat = TrainData(batches=lambda step: torch.full((1, 9), -100), validation=DATA.validation)
+    nothing = Batch.of_rows(torch.full((1, 9), -100))
+    flat = TrainData(batches=lambda step: nothing, validation=DATA.validation)
 
     class Silence(Full):
-        def loss(self, model: Any, batch: torch.Tensor) -> torch.Tensor:
+        def loss(self, model: Any, batch: Batch) -> torch.Tensor:
             return super().loss(model, batch_of(0)) * (0.0 if model.training else 1.0)
 
     settings = replace(SETTINGS, steps=1, warmup_steps=0, weight_decay=0.5)
@@ -192,8 +198,8 @@ def test_clipping_bounds_the_gradient_that_the_optimizer_sees(
 
 def test_a_loss_that_is_not_finite_names_the_step(tmp_path: Path) -> None:
     class Broken(Full):
-        def loss(self, model: Any, batch: torch.Tensor) -> torch.Tensor:
-            scale = float("nan") if torch.equal(batch, batch_of(4)) else 1.0
+        def loss(self, model: Any, batch: Batch) -> torch.Tensor:
+            scale = float("nan") if torch.equal(batch.inputs, batch_of(4).inputs) else 1.0
             return super().loss(model, batch) * scale
 
     with pytest.raises(NumericalError, match="step 5: loss nan"):
@@ -201,15 +207,15 @@ def test_a_loss_that_is_not_finite_names_the_step(tmp_path: Path) -> None:
 
 
 def test_validation_without_a_scored_token_is_a_data_error(tmp_path: Path) -> None:
-    empty = replace(DATA, validation=[torch.full((1, 9), -100)])
+    empty = replace(DATA, validation=[Batch.of_rows(torch.full((1, 9), -100))])
     with pytest.raises((DataError, NumericalError)):
         run(tmp_path, data=empty)
 
 
 def test_validation_weighs_tokens_and_not_batches(tmp_path: Path) -> None:
-    ragged = batch_of(1000)
-    ragged[:, 3:] = -100
-    whole = batch_of(1001)
+    rows = rows_of(1000)
+    rows[:, 3:] = -100
+    ragged, whole = Batch.of_rows(rows), batch_of(1001)
     data = replace(DATA, validation=[ragged, whole])
     model, result, _ = run(tmp_path, replace(SETTINGS, steps=3), data=data, dropout=0.0)
     with torch.no_grad():

@@ -1,0 +1,97 @@
+"""From a model to a tuned one: a training that starts from any model of the experiment."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from quantale.core import run as runs
+from quantale.core.progress import Progress
+from quantale.core.recipe_training import TrainSection
+from quantale.core.recipe_variants import VariantSection
+from quantale.core.records import write_json
+from quantale.core.run import Run, RunKey
+from quantale.models.load import load
+from quantale.quant.ledger import inspect
+from quantale.quant.proof import logits_digest
+from quantale.quant.whole import Methods
+from quantale.stages.corpus import Corpus
+from quantale.stages.quantize import Source
+from quantale.stages.train import TrainJob, run_training, teacher_of
+from quantale.stages.variants import make_methods, make_tuning
+from quantale.tuning.method import Start, Tuning
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """One model to tune."""
+
+    section: TrainSection
+    source: Source
+    """What it starts from."""
+    teacher: Source | None
+    """What it learns from, for methods that need a teacher."""
+    corpus: Corpus
+    seed: int
+    quantized: VariantSection | None = None
+    """What quantizes it in the training, for tuning methods of the order `within`."""
+
+    @property
+    def methods(self) -> Methods | None:
+        """The methods of `quantized`."""
+        return None if self.quantized is None else make_methods(self.quantized)
+
+
+def tune_stage(plan: Tuned, out: Path, *, resume: bool, progress: Progress) -> Run:
+    """Tune into a sealed run, its model in `model/`, or return the run that is there already."""
+    key = tune_key(plan)
+    done = runs.sealed(out, key)
+    if done is not None:
+        progress.note(f"{out} is there already: skipped")
+        return done
+    with runs.making(out, key, resume=resume) as folder:
+        model, tokenizer, _ = load(plan.source.folder)
+        teacher = None if plan.teacher is None else teacher_of(plan.teacher.folder)
+        job = TrainJob(plan.section, plan.corpus, tokenizer, plan.seed)
+        start = Start(model, teacher, plan.methods, plan.seed)
+        summary = run_training(job, start, folder, progress)
+        write_json(folder / "summary.json", {**summary, **describe(folder / "model")})
+    return runs.open_run(out)
+
+
+def tune_key(plan: Tuned) -> RunKey:
+    """Return what the bytes of the tuning depend on."""
+    settings: dict[str, Any] = {
+        "seed": plan.seed,
+        "train": plan.section.model_dump(mode="json", exclude={"teacher"}),
+    }
+    if plan.quantized is not None:
+        settings["quantized"] = plan.quantized.model_dump(
+            mode="json", exclude={"name", "start", "tune"}
+        )
+    parents = {
+        "model": plan.source.digest,
+        "train": plan.corpus.train.sha256,
+        "validation": plan.corpus.validation.sha256,
+    }
+    if plan.teacher is not None:
+        parents["teacher"] = plan.teacher.digest
+    return RunKey("tune", VERSION, settings, parents)
+
+
+def describe(folder: Path) -> dict[str, Any]:
+    """Return the bytes of a saved model and the digest of its logits, as it loads."""
+    digest = logits_digest(load(folder).model)
+    ledger = inspect(load(folder, dtype=None).model, folder)
+    return {
+        "bits_per_weight": ledger.bits_per_weight,
+        "bytes_on_disk": ledger.bytes_on_disk,
+        "bytes_resident": ledger.bytes_resident,
+        "logits_sha256": digest,
+    }
+
+
+def tuning_of(section: TrainSection) -> Tuning:
+    """Return the tuning method of a training; raises UsageError for what does not exist."""
+    return make_tuning(section.method, section.settings)

@@ -1,0 +1,66 @@
+"""What a tuning method is: a plug-in of `tuning/methods/` that makes work for the loop.
+
+A tuning method is a frozen dataclass of its own settings. `begin` may wrap or replace layers of
+the model that it is given, and returns what the loop trains, by which loss, and how the model that
+is written comes of it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from quantale.quant.whole import Methods
+from quantale.tuning.settings import Objective
+
+Order = Literal["tune-first", "quantize-first", "within"]
+"""When a variant that is tuned and quantized is quantized: after the training, before it, or in it.
+
+`tune-first`: the method trains full precision. `quantize-first`: it trains something beside packed
+weights, which it is given. `within`: it is given full precision together with the methods that
+quantize it, and what it returns is packed.
+"""
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a tuning method begins with."""
+
+    model: PreTrainedModel
+    """In full precision or packed; it may be changed."""
+    teacher: PreTrainedModel | None = None
+    """In full precision, frozen and in evaluation mode, for methods that need one."""
+    methods: Methods | None = None
+    """What quantizes the model, for methods of the order `within`."""
+    seed: int = 0
+    """Of new parameters."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the loop is given, and what becomes of it."""
+
+    model: nn.Module
+    """What is trained: the model of the start, or what holds it."""
+    objective: Objective
+    """What is trained in it, by which loss."""
+    finish: Callable[[], Any]
+    """Called once after the training: the model to write, a transformers or a peft model."""
+
+
+class Tuning(Protocol):
+    """A plug-in of `quantale.tuning.methods`."""
+
+    order: ClassVar[Order]
+    """When a variant with this method is quantized."""
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether `Start.teacher` must be there."""
+        ...
+
+    def begin(self, start: Start) -> Work:
+        """Prepare the model; raises UsageError where method and model do not fit together."""
+        ...
