@@ -14,6 +14,8 @@ _COLUMNS = (
     "base", "other", "metric", "delta", "ci_low", "ci_high", "margin", "p_holm", "n",
     "n_that_would_tell", "verdict", "scope",
 )  # fmt: skip
+_OF_LANGUAGE = ("perplexity", "bits_per_byte")
+"""What models are compared by without an evaluation before."""
 _EXIT_CODES = {"PASS": 0, "FAIL": 10, "CANNOT TELL": 11}
 
 
@@ -115,19 +117,22 @@ def _compare_models(
     out: Path | None,
     seed: int,
 ) -> dict[str, Any]:
-    """Compare models by perplexity; asked: margin and metric."""
+    """Compare models as language models; asked: margin and metric."""
     margin, metric = asked
-    if metric not in (None, "perplexity"):
-        raise UsageError("models are compared by perplexity; evaluate them, compare the results")
+    if metric not in (None, *_OF_LANGUAGE):
+        raise UsageError(
+            f"models are compared by {' or '.join(_OF_LANGUAGE)}, not {metric}; evaluate them with "
+            "--out and compare the results"
+        )
     check_models(names)
     base, *others = names
     if not others or data is None:
         raise UsageError("comparing models needs two or more and --data (or give results)")
     from quantale.report.margins import Margin
     from quantale.stages.compare import compare_models
+    from quantale.stages.requests import CompareRequest
 
     allowed = None if margin is None else Margin.parse(margin)
+    request = CompareRequest(base, tuple(others), data, metric or _OF_LANGUAGE[0], allowed, seed)
     with terminal.progress() as progress:
-        return compare_models(
-            base, others, data=data, margin=allowed, out=out, seed=seed, progress=progress
-        )
+        return compare_models(request, out, progress)

@@ -187,7 +187,8 @@ def judge(estimate: Estimate, margin: float, *, power: float = 0.8) -> Judgement
         return Judgement(Verdict.PASS)
     if estimate.low > margin:
         return Judgement(Verdict.FAIL)
-    return Judgement(Verdict.CANNOT_TELL, documents_needed(estimate, margin, power=power))
+    needed = documents_needed(estimate, margin, power=power)
+    return Judgement(Verdict.CANNOT_TELL, needed and max(needed, estimate.n + 1))
 
 
 def documents_needed(

@@ -231,7 +231,7 @@ def _judged(loss: Loss, margin: float, kind: Metric, p_margin: float) -> dict[st
     if p_margin > 1 - stats.LEVEL and estimate.stderr > 0:
         judgement = Judgement(Verdict.CANNOT_TELL)
     ends = sorted((estimate.low, estimate.high), key=kind.shown)
-    low, high = (kind.shown(end) if math.isfinite(end) else None for end in ends)
+    low, high = (_finite(kind.shown(end)) if math.isfinite(end) else None for end in ends)
     return {
         "delta": kind.shown(estimate.value),
         "ci_low": low,
@@ -241,6 +241,10 @@ def _judged(loss: Loss, margin: float, kind: Metric, p_margin: float) -> dict[st
     }
 
 
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
 def _standing(base: Group[Any], other: Group[Any], loss: Loss, bound: float) -> dict[str, Any]:
     """Say what the pair is about and what more of it would tell."""
     needed, n = loss.documents_needed(bound), loss.estimate.n
@@ -248,6 +252,8 @@ def _standing(base: Group[Any], other: Group[Any], loss: Loss, bound: float) -> 
     seeds = None
     if needed is not None and about.startswith("methods"):
         seeds = math.ceil(min(base.seeds, other.seeds) * needed / n)
+    if needed is not None and needed <= n:  # a rule for many; with few the interval is wider
+        needed = n + 1
     return {
         "scope": about,
         "training_seeds": [base.seeds, other.seeds],

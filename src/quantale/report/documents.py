@@ -15,7 +15,6 @@ from quantale.report.palette import stand_in
 from quantale.report.series import series_of
 from quantale.report.svg import Canvas, drawing, to_svg
 
-TITLE = "Loss of every document"
 _HEIGHT, _HEAD, _FOOT, _LEFT = 150, 34, 40, 58
 """Pixels: of a panel with its words, above and below its axes, and to the left of all."""
 
@@ -65,16 +64,16 @@ def scatter(data: ReportData, name: str, width: int) -> str:
                 place = (-_LEFT - column * across + 4, -38)
                 write(axes, "\u2191 bits per byte lost", (0, 0), place, foot,
                       where="axes fraction")  # fmt: skip
-        return to_svg(figure, canvas, TITLE, describe(rows))
+        return to_svg(figure, canvas, f"Loss of every {data.unit}", describe(rows, data.unit))
 
 
-def describe(rows: Sequence[VariantRow]) -> str:
-    """Return how many documents each variant predicts worse, and by how much at most, in words."""
+def describe(rows: Sequence[VariantRow], unit: str) -> str:
+    """Say how many documents or blocks each variant predicts worse, and by how much at most."""
     parts = []
     for row in rows:
         most = max(change for _, change in row.documents)
         share = numerals.percent(worse_share(row), 0)
-        parts.append(f"{row.name}: {share} of {len(row.documents)} documents worse, at most by "
+        parts.append(f"{row.name}: {share} of {len(row.documents)} {unit}s worse, at most by "
                      f"{numerals.significant(max(most, 0.0), 2)} bits per byte")  # fmt: skip
     return "; ".join(parts) + "."
 

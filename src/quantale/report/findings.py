@@ -37,7 +37,8 @@ def documents(data: ReportData) -> str:
     rows = by_document.shown(data)
     shares = [(by_document.worse_share(row), row.name) for row in rows]
     least, most = min(shares), max(shares)
-    worst = f"{most[1]} is worse than {data.base} on {numerals.percent(most[0], 0)} of documents"
+    share = numerals.percent(most[0], 0)
+    worst = f"{most[1]} is worse than {data.base} on {share} of {data.unit}s"
     if len(rows) == 1:
         return worst
     return f"{worst}, {least[1]} on {numerals.percent(least[0], 0)}"

@@ -61,7 +61,7 @@ def _claim(data: ReportData) -> tuple[VariantRow, str]:
     closest = min(judged, key=_loss)
     unsure = [row for row in judged if row.verdict == "CANNOT TELL"]
     if unsure:
-        documents = _documents(closest.delta_bits_per_byte)
+        documents = _units(data, closest.delta_bits_per_byte)
         closest = min(unsure, key=_loss)
         return closest, f"{documents} cannot tell whether any variant stays inside the " + (
             f"{margin_text(data)} margin"
@@ -116,8 +116,8 @@ def _quality_sentence(data: ReportData, row: VariantRow) -> list[str]:
     loss, allowed = row.delta_bits_per_byte, data.margin_bits_per_byte
     if loss is None:
         return []
-    on = f"On {numerals.count(loss.n)} documents" if loss.n else "On these documents"
-    text = f"{on} it {_change(loss)}"
+    on = f"{numerals.count(loss.n)} {data.unit}s" if loss.n else f"these {data.unit}s"
+    text = f"On {on} it {_change(loss)}"
     if allowed is not None:
         text += f"; the margin allows {allowed:.{places_for(loss, 3)}f}"
     return [text + "."]
@@ -169,7 +169,7 @@ def _unsure_sentences(data: ReportData, subject: VariantRow) -> list[str]:
         if row.verdict == "CANNOT TELL":
             name = "it" if row is subject else row.name
             more = f"; about {numerals.count(row.n_to_tell)} would" if row.n_to_tell else ""
-            found.append(f"For {name} these documents cannot tell{more}.")
+            found.append(f"For {name} these {data.unit}s cannot tell{more}.")
     return found
 
 
@@ -184,10 +184,10 @@ def _same_as_base(data: ReportData, row: VariantRow) -> bool:
     return pareto.is_tie(data, found[data.base], found[row.name])
 
 
-def _documents(estimate: Estimate | None) -> str:
+def _units(data: ReportData, estimate: Estimate | None) -> str:
     if estimate is None or not estimate.n:
-        return "These documents"
-    return f"These {numerals.count(estimate.n)} documents"
+        return f"These {data.unit}s"
+    return f"These {numerals.count(estimate.n)} {data.unit}s"
 
 
 def _loss(row: VariantRow) -> float:

@@ -5,6 +5,7 @@ training seeds. Its losses are paired by document, the documents being the clust
 """
 
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
@@ -19,6 +20,7 @@ from quantale.evaluation.stats import Bootstrap, Difference, Estimate, Floats
 from quantale.report.predicted import Predicted, class_names
 from quantale.report.scored import Scored
 
+_LARGEST_EXPONENT = math.log(sys.float_info.max)
 Result = TypeVar("Result", bound=Scored | Predicted)
 
 
@@ -158,8 +160,13 @@ def _flips(base: Group[Predicted], other: Group[Predicted]) -> Mapping[str, Any]
     return {"broken": found.broken, "fixed": found.fixed, "mcnemar_p": found.mcnemar()}
 
 
+def _relative(loss: float) -> float:
+    """Return the relative rise of perplexity of a loss in nats, infinite beyond float64."""
+    return math.expm1(loss) if loss < _LARGEST_EXPONENT else math.inf
+
+
 METRICS = {
-    "perplexity": Metric(0.01, _Sums(lambda scored: scored.tokens, 1.0), math.expm1, math.log1p),
+    "perplexity": Metric(0.01, _Sums(lambda scored: scored.tokens, 1.0), _relative, math.log1p),
     "bits_per_byte": Metric(
         0.01, _Sums(lambda scored: scored.size, math.log(2)), float, float,
         is_across_tokenizers=True,

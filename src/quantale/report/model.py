@@ -183,6 +183,11 @@ class ReportData:
         raise KeyError(self.base)
 
     @property
+    def unit(self) -> str:
+        """What is resampled: "document", or "block" where the protocol joins all texts."""
+        return str(self.protocol.get("unit", "document"))
+
+    @property
     def is_classification(self) -> bool:
         """Say whether the models are classifiers."""
         return self.base_row.classification is not None

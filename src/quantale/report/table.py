@@ -185,7 +185,7 @@ def _verdict(row: VariantRow, data: ReportData) -> Cell | None:
     if row.verdict is None or row.name == data.base:
         return None
     if row.verdict == "CANNOT TELL" and row.n_to_tell:
-        note = f"{numerals.count(row.n_to_tell)} documents would"
+        note = f"{numerals.count(row.n_to_tell)} {data.unit}s would"
     else:
         note = _p_value(row.p_holm)
     text = f"{_SYMBOLS[row.verdict]} {row.verdict}"

@@ -19,7 +19,6 @@ from quantale.evaluation.stats import Bootstrap
 from quantale.models.load import load
 from quantale.quant.ledger import SiteLine, inspect
 from quantale.report.compare import compare_scored, tied_models
-from quantale.report.margins import Margin
 from quantale.report.model import (
     Estimate,
     ReportData,
@@ -33,6 +32,7 @@ from quantale.report.scored import read_scored
 from quantale.stages.classes import classifications, judged_classifiers
 from quantale.stages.evaluate import Plan, evaluate_stage, named
 from quantale.stages.quantize import source_of
+from quantale.stages.requests import CompareRequest
 from quantale.stages.samples import write_samples
 
 VERSION = 1
@@ -276,19 +276,11 @@ def _environment() -> dict[str, Any]:
     return {**found, **{name: version for name, version in packages.items() if version}}
 
 
-def compare_models(
-    base: str,
-    others: list[str],
-    *,
-    data: str,
-    margin: Margin | None,
-    out: Path | None,
-    seed: int,
-    progress: Progress,
-) -> dict[str, Any]:
+def compare_models(request: CompareRequest, out: Path | None, progress: Progress) -> dict[str, Any]:
     """Score models on the same documents and judge them; returns `verdict` and `pairs`."""
-    documents = load_documents(data, split="test", seed=seed)
-    names = named([base, *others])
+    seed = request.seed
+    documents = load_documents(request.data, split="test", seed=seed)
+    names = named([request.base, *request.others])
     folders = {name: Path(path) for name, path in names.items()}
     digests = {name: source_of(path).digest for name, path in names.items()}
     first = next(iter(names))
@@ -298,4 +290,5 @@ def compare_models(
         run = evaluate_stage(plan, target, resume=False, progress=progress)
         scored = {one.model: one for one in read_scored(run.path)}
     rest = [scored[name] for name in names if name != first]
-    return compare_scored(scored[first], rest, margin, Bootstrap(seed=seed))
+    how = Bootstrap(seed=seed)
+    return compare_scored(scored[first], rest, request.margin, how, metric=request.metric)

@@ -8,6 +8,7 @@ from quantale.core.choices import Dtype
 
 if TYPE_CHECKING:
     from quantale.core.recipe_variants import RuleSection
+    from quantale.report.margins import Margin
 
 
 @dataclass(frozen=True)
@@ -122,5 +123,23 @@ class StoriesRequest:
     """Model that the others are compared with."""
     training: str | None = None
     """What the models were trained on; None: the training part of `data`."""
+    seed: int = 0
+    """Of generated corpora and the bootstrap."""
+
+
+@dataclass(frozen=True)
+class CompareRequest:
+    """Language models to judge against a base."""
+
+    base: str
+    """Directory or Hub name."""
+    others: tuple[str, ...]
+    """The same, of the models that are judged."""
+    data: str
+    """In the grammar of `--data`."""
+    metric: str = "perplexity"
+    """perplexity or bits_per_byte."""
+    margin: "Margin | None" = None
+    """Loss that is called equal; None: the metric's own."""
     seed: int = 0
     """Of generated corpora and the bootstrap."""

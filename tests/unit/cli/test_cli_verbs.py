@@ -13,6 +13,7 @@ from quantale.cli.app import main
 from quantale.cli.progress import Bars, Lines
 from quantale.core.progress import Progress
 from quantale.report.margins import Margin
+from quantale.stages.requests import CompareRequest
 
 
 @dataclass(frozen=True)
@@ -208,9 +209,21 @@ def test_compare_exits_with_its_verdict(
     result = {"verdict": verdict, "pairs": [{"base": "a", "other": "b", "delta": 0.1}]}
     stage = put(monkeypatch, "quantale.stages.compare", "compare_models", result)
     assert main(["compare", "gpt2", "other", "--data", "x.txt", "--margin", "0.02"]) == code
-    assert stage.given == ("gpt2", ["other"])
-    assert (stage.options["data"], stage.options["margin"]) == ("x.txt", Margin(0.02, ""))
+    wanted = CompareRequest("gpt2", ("other",), "x.txt", "perplexity", Margin(0.02, ""))
+    assert stage.given[0] == wanted
     assert capsys.readouterr().out.splitlines()[-1] == verdict
+
+
+def test_models_are_compared_by_metrics_of_language_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = {"verdict": "PASS", "pairs": [{"base": "a", "other": "b", "delta": 0.1}]}
+    stage = put(monkeypatch, "quantale.stages.compare", "compare_models", result)
+    words = ["compare", "gpt2", "other", "--data", "x.txt", "--metric"]
+    assert main([*words, "bits_per_byte"]) == 0
+    assert stage.given[0].metric == "bits_per_byte"
+    assert main([*words, "accuracy"]) == 2
+    assert "perplexity or bits_per_byte, not accuracy" in capsys.readouterr().err
 
 
 def write_scores(path: Path, **shifts: float) -> None:

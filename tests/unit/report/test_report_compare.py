@@ -246,3 +246,10 @@ def test_verdicts_over_many_variants_are_adjusted_together(tmp_path: Path) -> No
     together = compare_files(base, others, 0.01, resamples=2000)["pairs"]
     passed = [pair["verdict"] for pair in together].count("PASS")
     assert passed < alone.count("PASS")
+
+
+def test_more_documents_than_there_are_would_tell(tmp_path: Path) -> None:
+    """Three cannot tell whatever their spread says, so the answer is not two."""
+    lines = [summary("a"), *rows("a", n=3), summary("b"), *rows("b", -0.007, 0.0005, n=3)]
+    pair = compare_files(write(tmp_path / "a.jsonl", lines), [], 0.01)["pairs"][0]
+    assert (pair["verdict"], pair["n_that_would_tell"]) == ("CANNOT TELL", 4)

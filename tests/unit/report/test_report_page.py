@@ -275,3 +275,15 @@ def test_the_ledger_names_every_weight_of_every_variant(
     site = report_data.variants[1].sites[0]
     cells = (f"{site.nbytes:,}", f"{site.bits_per_weight:.2f}", "384 × 128", site.format)
     assert all(f"<td>{cell}</td>" in report_html for cell in cells)
+
+
+def test_a_protocol_that_joins_texts_speaks_of_blocks(report_data: ReportData) -> None:
+    whole = elements(page.html(report_data)).text
+    blocks = dataclasses.replace(
+        report_data, protocol={**report_data.protocol, "protocol": "blocks(...)", "unit": "block"}
+    )
+    joined = " ".join(elements(page.html(blocks)).text)
+    assert "Block by block" in joined
+    assert "blocks it loses" in joined or "blocks it differs" in joined
+    assert "Document by document" in " ".join(whole)
+    assert "document by document" not in joined
