@@ -1,14 +1,17 @@
-"""Time and memory on a CUDA device: events on its stream, its allocator, and the driver's count.
+"""Time and memory on a CUDA device: events on its stream, its allocator, the driver's count.
 
 A call returns before the device is done, so the host's clock alone would time the asking. The
 allocator knows what tensors take and what it holds; the driver knows what the device holds with
 contexts and libraries, and of all processes.
 """
 
+import os
 import time
 from dataclasses import dataclass
 
 import torch
+
+from quantale.evaluation.nvml import process_bytes
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,8 @@ class DeviceMemory:
     """Largest sum held by the allocator."""
     used: int
     """What the driver says is in use on the device at the end, by all processes."""
+    process: int | None = None
+    """What NVML says this process holds at the end; None where it does not tell."""
 
 
 class Stopwatch:
@@ -69,4 +74,5 @@ def end_phase(name: str, device: torch.device) -> DeviceMemory | None:
         torch.cuda.max_memory_allocated(device),
         torch.cuda.max_memory_reserved(device),
         total - free,
+        process_bytes(f"GPU-{torch.cuda.get_device_properties(device).uuid}", os.getpid()),
     )

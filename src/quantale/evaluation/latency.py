@@ -100,7 +100,7 @@ class Latency:
     dtype: str
     kernels: Mapping[str, str]
     device_memory: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    """By phase, on a CUDA device: allocated, reserved, used; bytes."""
+    """By phase, on a CUDA device: allocated, reserved, used, process; bytes."""
     seed: int = 0
 
     @property
@@ -277,8 +277,9 @@ def _device_memory(results: list[Mapping[str, Any]]) -> dict[str, dict[str, int]
     for result in results:
         for phase in result["device_memory"]:
             kept = found.setdefault(phase["name"], {})
-            for kind in ("allocated", "reserved", "used"):
-                kept[kind] = max(phase[kind], kept.get(kind, 0))
+            for kind in ("allocated", "reserved", "used", "process"):
+                if phase[kind] is not None:
+                    kept[kind] = max(phase[kind], kept.get(kind, 0))
     return found
 
 
