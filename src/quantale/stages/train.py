@@ -18,6 +18,7 @@ from quantale.data import tokenizers
 from quantale.models.build import build_model
 from quantale.models.load import load
 from quantale.models.nanogpt_config import NanoGPTConfig
+from quantale.quant.cast import cast_rest
 from quantale.quant.save import write_model
 from quantale.stages.corpus import Corpus, open_corpus
 from quantale.stages.training_data import training_data
@@ -73,6 +74,8 @@ class TrainJob:
     corpus: Corpus
     tokenizer: Any
     seed: int
+    dtype: torch.dtype | None = None
+    """Of what a tuning method that packs leaves in full precision; None: float32."""
 
 
 def teacher_of(path: str | Path) -> Any:
@@ -100,6 +103,8 @@ def run_training(job: TrainJob, start: Start, folder: Path, progress: Progress) 
     settings = _settings(section, job.seed)
     result = train(work.model, work.objective, data, settings, folder, progress)
     model = work.finish()
+    if job.dtype is not None:
+        cast_rest(model, job.dtype)
     model.config.training_seed = job.seed
     write_model(model, tokenizer, folder / "model")
     summary = {**_summary(job, result), **counts}

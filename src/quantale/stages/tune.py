@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from quantale.core import run as runs
 from quantale.core.errors import UsageError
 from quantale.core.progress import Progress
@@ -44,6 +46,12 @@ class Tuned:
         """The methods of `quantized`."""
         return None if self.quantized is None else make_methods(self.quantized)
 
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """The dtype that `quantized` wants for the rest; None: float32."""
+        wanted = None if self.quantized is None else self.quantized.dtype
+        return None if wanted is None else getattr(torch, wanted)
+
 
 def tune_stage(plan: Tuned, out: Path, *, resume: bool, progress: Progress) -> Run:
     """Tune into a sealed run, its model in `model/`, or return the run that is there already."""
@@ -55,7 +63,7 @@ def tune_stage(plan: Tuned, out: Path, *, resume: bool, progress: Progress) -> R
     with runs.making(out, key, resume=resume) as folder:
         model, tokenizer, _ = load(plan.source.folder)
         teacher = None if plan.teacher is None else teacher_of(plan.teacher.folder)
-        job = TrainJob(plan.section, plan.corpus, tokenizer, plan.seed)
+        job = TrainJob(plan.section, plan.corpus, tokenizer, plan.seed, plan.dtype)
         start = Start(model, teacher, plan.methods, plan.seed)
         summary = run_training(job, start, folder, progress)
         write_json(folder / "summary.json", {**summary, **describe(folder / "model")})

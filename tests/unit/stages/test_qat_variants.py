@@ -61,7 +61,13 @@ def test_variants_train_through_their_method_from_the_base_and_from_scratch(
         recipe(
             {"name": "after", "method": "bitnet"},
             {"name": "taught", "method": "bitnet", "embedding_bits": 8, "tune": TAUGHT},
-            {"name": "born", "start": "scratch", "method": "bitnet", "tune": QAT},
+            {
+                "name": "born",
+                "start": "scratch",
+                "method": "bitnet",
+                "dtype": "float16",
+                "tune": QAT,
+            },
             {"name": "plain", "start": "scratch", "tune": TRAIN},
         ),
         tmp_path,
@@ -76,6 +82,8 @@ def test_variants_train_through_their_method_from_the_base_and_from_scratch(
         assert not torch.equal(one.weight, packed[0].weight)
     verified = read_json(tmp_path / "verify/verified.json")
     assert list(verified) == ["after", "born", "plain", "taught"]
+    rest = [load(folder, dtype=None).model.transformer.ln_f.weight.dtype for folder in folders]
+    assert rest == [torch.float32, torch.float32, torch.float16]
     parents = read_json(tmp_path / "tune/taught/run.json")["parents"]
     assert parents["teacher"] == parents["model"]
     born = read_json(tmp_path / "tune/born/run.json")["parents"]

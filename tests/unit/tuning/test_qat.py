@@ -122,6 +122,19 @@ def test_a_file_whose_record_lacks_the_norm_is_refused(tmp_path: Path) -> None:
         load(tmp_path)
 
 
+@pytest.mark.parametrize("method", [Bitnet(), Rtn(2, 16)])
+def test_a_wrapped_layer_computes_outside_autocast(method: Method) -> None:
+    model = tiny_gpt2()
+    wrap(model, Methods(method))
+    layer, x = model.transformer.h[0].mlp.c_fc, torch.randn(5, 32)
+    expected = layer(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(layer(x), expected)
+        model.train()(tokens(), labels=tokens()).loss.backward()
+    grads = [weight.grad for weight in model.parameters()]
+    assert all(g is not None and bool(torch.isfinite(g).all()) for g in grads)
+
+
 def test_a_tied_head_stays_tied_through_training() -> None:
     model = tiny_gpt2()
     wrap(model, TERNARY)
