@@ -5,7 +5,8 @@ Bengio et al., "Estimating or Propagating Gradients Through Stochastic Neurons",
 quantization). A wrapped module quantizes its full-precision weight at every call by the method of
 its site, and computes what the packed layer computes: `Format.apply`, outside autocast. The
 gradient of the quantized weight goes to the full-precision one as it is, and that of rounded
-inputs to the inputs. The estimator does not clip: the grids of this project span the weights.
+inputs to the inputs. The estimator does not clip: min-max grids span the weights, and BitNet's
+paper does not clip either.
 
 In training mode a strength below 1 moves weights (and inputs, where a format rounds them) only
 that share of the way. In evaluation mode it is always 1.
