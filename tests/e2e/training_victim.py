@@ -1,4 +1,4 @@
-"""What is killed: a training of a tiny model, and its broken twin that writes in place."""
+"""What is killed: trainings of a tiny model, and a broken twin that writes in place."""
 
 import os
 import shutil
@@ -16,9 +16,14 @@ from quantale.core.progress import Silent
 from quantale.data.batch import Batch
 from quantale.models.build import build_model
 from quantale.models.nanogpt_config import NanoGPTConfig
+from quantale.quant.methods.bitnet import Bitnet
+from quantale.quant.methods.rtn import Rtn
+from quantale.quant.whole import Methods
 from quantale.tuning import checkpoint
 from quantale.tuning.loop import train
+from quantale.tuning.method import Start, Tuning
 from quantale.tuning.methods.full import Full
+from quantale.tuning.methods.qat import Qat
 from quantale.tuning.settings import TrainData, TrainSettings
 
 SETTINGS = TrainSettings(
@@ -30,6 +35,10 @@ SETTINGS = TrainSettings(
     checkpoint_every=2,
     cpu=True,
 )
+TUNINGS: dict[str, tuple[Tuning, Methods | None]] = {
+    "full": (Full(), None),
+    "qat": (Qat(warm_in=0.6, teacher_weight=0.5), Methods(Bitnet(), Rtn(8))),
+}
 SHAPE = NanoGPTConfig(vocab_size=3000, n_positions=32, n_embd=64, n_layer=2, n_head=2)
 
 
@@ -53,9 +62,11 @@ def train_once(order: dict[str, Any]) -> None:
     data = TrainData(batches=_batch, validation=[_batch(1000)])
     journal = Journal(target.with_suffix(".journal"))
     with staging(target, key="kills", resume=True) as folder:
-        model = build_model(SHAPE, seed=7)
-        train(model, Full(), data, SETTINGS, folder, journal)
-        model.save_pretrained(folder / "model")
+        tuning, methods = TUNINGS[order["method"]]
+        teacher = build_model(SHAPE, seed=8).requires_grad_(False).eval()
+        work = tuning.begin(Start(build_model(SHAPE, seed=7), teacher, methods))
+        train(work.model, work.objective, data, SETTINGS, folder, journal)
+        work.finish().save_pretrained(folder / "model")
 
 
 def write_in_place() -> None:

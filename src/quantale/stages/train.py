@@ -18,6 +18,7 @@ from quantale.data import tokenizers
 from quantale.models.build import build_model
 from quantale.models.load import load
 from quantale.models.nanogpt_config import NanoGPTConfig
+from quantale.quant.cast import cast_rest
 from quantale.quant.save import write_model
 from quantale.stages.corpus import Corpus, open_corpus
 from quantale.stages.training_data import training_data
@@ -58,7 +59,7 @@ def train_stage(
         progress.note(f"{out} is there already: skipped")
         return done
     with runs.making(out, key, resume=resume) as folder:
-        model, tokenizer = _start(recipe, corpus)
+        model, tokenizer = beginning(recipe, corpus)
         job = TrainJob(recipe.train, corpus, tokenizer, recipe.seed)
         teacher = None if recipe.train.teacher is None else teacher_of(recipe.train.teacher)
         run_training(job, Start(model, teacher, seed=recipe.seed), folder, progress)
@@ -73,6 +74,8 @@ class TrainJob:
     corpus: Corpus
     tokenizer: Any
     seed: int
+    dtype: torch.dtype | None = None
+    """Of what a tuning method that packs leaves in full precision; None: float32."""
 
 
 def teacher_of(path: str | Path) -> Any:
@@ -92,17 +95,19 @@ def run_training(job: TrainJob, start: Start, folder: Path, progress: Progress) 
     context = int(start.model.config.max_position_embeddings)
     data = training_data(section, job.corpus, tokenizer, context, job.seed)
     work = tuning.begin(start)
-    weights = list(work.objective.trainable(work.model).values())
+    trained = work.objective.trainable(work.model).values()
+    counts = {
+        "parameters": sum(p.numel() for p in work.model.parameters()),
+        "trainable_parameters": sum(p.numel() for p in trained),
+    }
     settings = _settings(section, job.seed)
     result = train(work.model, work.objective, data, settings, folder, progress)
     model = work.finish()
+    if job.dtype is not None:
+        cast_rest(model, job.dtype)
     model.config.training_seed = job.seed
     write_model(model, tokenizer, folder / "model")
-    summary = {
-        **_summary(job, result),
-        "parameters": sum(p.numel() for p in work.model.parameters()),
-        "trainable_parameters": sum(p.numel() for p in weights),
-    }
+    summary = {**_summary(job, result), **counts}
     write_json(folder / "summary.json", summary)
     write_json(folder / "cost.json", _cost(result))
     return summary
@@ -115,7 +120,7 @@ def train_key(recipe: Recipe, corpus: Corpus) -> RunKey:
     return RunKey("train", VERSION, settings, parents)
 
 
-def _start(recipe: Recipe, corpus: Corpus) -> tuple[Any, Any]:
+def beginning(recipe: Recipe, corpus: Corpus) -> tuple[Any, Any]:
     """Return the model before training, and its tokenizer."""
     if recipe.model.kind == "pretrained":
         model, tokenizer, _ = load(str(recipe.model.path))

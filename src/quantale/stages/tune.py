@@ -4,7 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from quantale.core import run as runs
+from quantale.core.errors import UsageError
 from quantale.core.progress import Progress
 from quantale.core.recipe_training import TrainSection
 from quantale.core.recipe_variants import VariantSection
@@ -18,6 +21,7 @@ from quantale.stages.corpus import Corpus
 from quantale.stages.quantize import Source
 from quantale.stages.train import TrainJob, run_training, teacher_of
 from quantale.stages.variants import make_methods, make_tuning
+from quantale.tuning import wrapping
 from quantale.tuning.method import Start, Tuning
 
 VERSION = 1
@@ -42,6 +46,12 @@ class Tuned:
         """The methods of `quantized`."""
         return None if self.quantized is None else make_methods(self.quantized)
 
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """The dtype that `quantized` wants for the rest; None: float32."""
+        wanted = None if self.quantized is None else self.quantized.dtype
+        return None if wanted is None else getattr(torch, wanted)
+
 
 def tune_stage(plan: Tuned, out: Path, *, resume: bool, progress: Progress) -> Run:
     """Tune into a sealed run, its model in `model/`, or return the run that is there already."""
@@ -53,7 +63,7 @@ def tune_stage(plan: Tuned, out: Path, *, resume: bool, progress: Progress) -> R
     with runs.making(out, key, resume=resume) as folder:
         model, tokenizer, _ = load(plan.source.folder)
         teacher = None if plan.teacher is None else teacher_of(plan.teacher.folder)
-        job = TrainJob(plan.section, plan.corpus, tokenizer, plan.seed)
+        job = TrainJob(plan.section, plan.corpus, tokenizer, plan.seed, plan.dtype)
         start = Start(model, teacher, plan.methods, plan.seed)
         summary = run_training(job, start, folder, progress)
         write_json(folder / "summary.json", {**summary, **describe(folder / "model")})
@@ -90,6 +100,25 @@ def describe(folder: Path) -> dict[str, Any]:
         "bytes_resident": ledger.bytes_resident,
         "logits_sha256": digest,
     }
+
+
+def check_tuning(variant: VariantSection) -> None:
+    """Raise UsageError for a tuning method that does not exist, or not with what quantizes."""
+    methods = make_methods(variant)
+    if variant.tune is None or tuning_of(variant.tune).order != "within":
+        return
+    if not variant.quantizes:
+        raise UsageError(f"{variant.name}: {variant.tune.method} needs a method to train through")
+    wrapping.check(methods)
+
+
+def check_base(section: TrainSection) -> None:
+    """Raise UsageError for a tuning method that cannot make the base of all comparisons."""
+    if tuning_of(section).order == "within":
+        raise UsageError(
+            f"train: the base is in full precision, and {section.method} packs; give a variant "
+            f"start: scratch, a method, and tune: {{method: {section.method}, ...}}"
+        )
 
 
 def tuning_of(section: TrainSection) -> Tuning:
