@@ -60,7 +60,8 @@ def train_stage(
     with runs.making(out, key, resume=resume) as folder:
         model, tokenizer = _start(recipe, corpus)
         job = TrainJob(recipe.train, corpus, tokenizer, recipe.seed)
-        teacher = None if recipe.train.teacher is None else teacher_of(recipe.train.teacher)
+        path = recipe.train.teacher
+        teacher = None if path is None else teacher_of(path, tokenizer)
         run_training(job, Start(model, teacher, seed=recipe.seed), folder, progress)
     return runs.open_run(out)
 
@@ -75,9 +76,21 @@ class TrainJob:
     seed: int
 
 
-def teacher_of(path: str | Path) -> Any:
-    """Load a model that others learn from: frozen, in evaluation mode."""
-    return load(path).model.requires_grad_(False)
+def teacher_of(path: str | Path, tokenizer: Any) -> Any:
+    """Load a model that others learn from: frozen, in evaluation mode.
+
+    Raises UsageError when its tokenizer is not that of the model that learns: a teacher says how
+    likely each token is, so both must mean the same by every number.
+    """
+    teacher = load(path)
+    theirs, mine = teacher.tokenizer, tokenizer
+    if theirs is not None and mine is not None:
+        if tokenizers.tokenizer_sha256(theirs) != tokenizers.tokenizer_sha256(mine):
+            raise UsageError(
+                f"the teacher {path} has another tokenizer ({len(theirs)} tokens) than the model "
+                f"({len(mine)} tokens); take a teacher with the model's own tokenizer"
+            )
+    return teacher.model.requires_grad_(False)
 
 
 def run_training(job: TrainJob, start: Start, folder: Path, progress: Progress) -> dict[str, Any]:

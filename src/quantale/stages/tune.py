@@ -4,13 +4,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from quantale.core import run as runs
 from quantale.core.progress import Progress
 from quantale.core.recipe_training import TrainSection
 from quantale.core.recipe_variants import VariantSection
 from quantale.core.records import write_json
 from quantale.core.run import Run, RunKey
-from quantale.models.load import load
+from quantale.models.load import load, read_config
 from quantale.quant.ledger import inspect
 from quantale.quant.proof import logits_digest
 from quantale.quant.whole import Methods
@@ -52,9 +54,10 @@ def tune_stage(plan: Tuned, out: Path, *, resume: bool, progress: Progress) -> R
         return done
     with runs.making(out, key, resume=resume) as folder:
         model, tokenizer, _ = load(plan.source.folder)
-        teacher = None if plan.teacher is None else teacher_of(plan.teacher.folder)
+        teacher = None if plan.teacher is None else teacher_of(plan.teacher.folder, tokenizer)
         job = TrainJob(plan.section, plan.corpus, tokenizer, plan.seed)
-        start = Start(model, teacher, plan.methods, plan.seed)
+        stored = read_config(plan.source.folder).dtype or torch.float32
+        start = Start(model, teacher, plan.methods, plan.seed, stored)
         summary = run_training(job, start, folder, progress)
         write_json(folder / "summary.json", {**summary, **describe(folder / "model")})
     return runs.open_run(out)
