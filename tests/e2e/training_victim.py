@@ -1,4 +1,4 @@
-"""What is killed: a training of a tiny model, and its broken twin that writes in place."""
+"""What is killed: trainings of a tiny model, and a broken twin that writes in place."""
 
 import os
 import shutil
@@ -16,9 +16,14 @@ from quantale.core.progress import Silent
 from quantale.data.batch import Batch
 from quantale.models.build import build_model
 from quantale.models.nanogpt_config import NanoGPTConfig
+from quantale.quant.methods.hqq import Hqq
+from quantale.quant.whole import Methods, quantize_model
 from quantale.tuning import checkpoint
 from quantale.tuning.loop import train
+from quantale.tuning.method import Start, Tuning
+from quantale.tuning.methods.distill import Distill
 from quantale.tuning.methods.full import Full
+from quantale.tuning.methods.heal import Heal
 from quantale.tuning.settings import TrainData, TrainSettings
 
 SETTINGS = TrainSettings(
@@ -30,6 +35,11 @@ SETTINGS = TrainSettings(
     checkpoint_every=2,
     cpu=True,
 )
+TUNINGS: dict[str, tuple[Tuning, Methods | None]] = {
+    "full": (Full(), None),
+    "distill": (Distill("1"), None),
+    "heal": (Heal(), Methods(Hqq(1, 16))),
+}
 SHAPE = NanoGPTConfig(vocab_size=3000, n_positions=32, n_embd=64, n_layer=2, n_head=2)
 
 
@@ -53,9 +63,14 @@ def train_once(order: dict[str, Any]) -> None:
     data = TrainData(batches=_batch, validation=[_batch(1000)])
     journal = Journal(target.with_suffix(".journal"))
     with staging(target, key="kills", resume=True) as folder:
+        tuning, methods = TUNINGS[order["method"]]
         model = build_model(SHAPE, seed=7)
-        train(model, Full(), data, SETTINGS, folder, journal)
-        model.save_pretrained(folder / "model")
+        if methods is not None and tuning.order == "quantize-first":
+            quantize_model(model, methods)
+        teacher = build_model(SHAPE, seed=8).requires_grad_(False).eval()
+        work = tuning.begin(Start(model, teacher, methods))
+        train(work.model, work.objective, data, SETTINGS, folder, journal)
+        work.finish().save_pretrained(folder / "model")
 
 
 def write_in_place() -> None:

@@ -1,17 +1,29 @@
 """Healing against autograd through each format's own dequantize, and against what is stored."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
 from plugin_cases import FEW_BITS, drawn, inputs, method_cases, stats_of
+from shared_data import STORIES260K, TINYSTORIES, needs_shared
 from torch import Tensor, nn
 
+from quantale.core.progress import Silent
+from quantale.core.recipe import DataSection
+from quantale.core.recipe_variants import VariantSection
+from quantale.data.load import load_documents
 from quantale.quant.apply import Method
 from quantale.quant.learned import LearnedWeight
 from quantale.quant.linear import QuantLinear, packed_module
+from quantale.quant.methods.rtn import Rtn
 from quantale.quant.packed import PackedTensor
 from quantale.quant.parts import separable
+from quantale.stages.corpus import Corpus, first_documents, open_parts
+from quantale.stages.heal import Budget, taught_section
+from quantale.stages.paired import pair
+from quantale.stages.quantize import Source, quantize_stage, source_of
+from quantale.stages.tune import Tuned, tune_stage
 
 SHAPE = (6, 20)
 CASES = [
@@ -36,7 +48,8 @@ def layer_of(packed: PackedTensor) -> QuantLinear:
 
 def moved(layer: QuantLinear) -> LearnedWeight:
     """Move scales and zero points as a training would."""
-    assert layer.learn(scales=True, zeros=True) and layer.learned is not None
+    assert layer.learn(scales=True, zeros=True)
+    assert layer.learned is not None
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in layer.learned.parameters():
@@ -79,7 +92,7 @@ def test_gradients_are_those_of_autograd_through_dequantize(method: Method) -> N
     learned = moved(layer)
     parts = learned.parts()
     pull = torch.randn(packed.shape, generator=torch.Generator().manual_seed(2))
-    (parts.weight() * pull).sum().backward()
+    (parts.weight() * pull).sum().backward()  # type: ignore[no-untyped-call]
 
     scale = parts.scale.detach().clone().requires_grad_(True)
     leaves = [scale]
@@ -98,7 +111,8 @@ def test_gradients_are_those_of_autograd_through_dequantize(method: Method) -> N
     assert torch.equal(weight, parts.weight())
     expected = torch.autograd.grad((weight * pull).sum(), leaves)
 
-    assert learned.factor is not None and learned.factor.grad is not None
+    assert learned.factor is not None
+    assert learned.factor.grad is not None
     first = learned.get_buffer("scale")
     torch.testing.assert_close(learned.factor.grad.view_as(first), expected[0] * first)
     if learned.shift is not None:
@@ -107,8 +121,7 @@ def test_gradients_are_those_of_autograd_through_dequantize(method: Method) -> N
 
 
 def test_zero_points_that_are_whole_numbers_stay() -> None:
-    method = next(case.values[0] for case in CASES if "rtn" in str(case.id))
-    layer = layer_of(pack(method))
+    layer = layer_of(pack(Rtn(2, 8)))
     assert moved(layer).shift is None
 
 
@@ -117,3 +130,22 @@ def _codes(packed: PackedTensor) -> Tensor:
     assert layout is not None
     parts = layout.take_apart(packed)
     return parts.units.flatten(1).t() if parts.transposed else parts.units.flatten(1)
+
+
+@pytest.mark.slow
+@needs_shared
+def test_a_short_healing_halves_the_divergence_of_a_rounded_model(tmp_path: Path) -> None:
+    original, quiet = source_of(str(STORIES260K)), Silent()
+    stories = str(TINYSTORIES / "train.txt")
+    corpus = Corpus(*open_parts(DataSection(source=f"{stories}[:2000]"), 0))
+    test = first_documents(load_documents(str(TINYSTORIES / "valid.txt"), split="test"), 30)
+    variant = VariantSection(name="w3", method="rtn", bits=3, group_size=64)
+    made = quantize_stage(
+        original, variant, None, tmp_path / "w3", resume=False, progress=quiet, verify=False
+    )
+    section = taught_section("heal", {}, 1e-2, Budget(100, 4))
+    plan = Tuned(section, Source(made.path, made.digest), original, corpus, 0)
+    healed = tune_stage(plan, tmp_path / "healed", resume=False, progress=quiet)
+    before = pair(original.folder, made.path, test, 0, quiet).kl.value
+    after = pair(original.folder, healed.path / "model", test, 0, quiet).kl.value
+    assert after <= before / 2

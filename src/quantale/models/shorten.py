@@ -45,7 +45,8 @@ def shorten(model: PreTrainedModel, kept: Sequence[int]) -> PreTrainedModel:
         )
     student.load_state_dict(_taken(model.state_dict(), name, kept))
     student.tie_weights()
-    student.generation_config = copy.deepcopy(model.generation_config)
+    if model.can_generate():
+        student.generation_config = copy.deepcopy(model.generation_config)
     return student.to(dtype=model.dtype, device=model.device).train(model.training)
 
 
@@ -70,9 +71,7 @@ def _config(config: Any, kept: Sequence[int], there: int) -> Any:
     return shorter
 
 
-def _taken(
-    tensors: dict[str, Tensor], name: str, kept: Sequence[int]
-) -> dict[str, Tensor]:
+def _taken(tensors: dict[str, Tensor], name: str, kept: Sequence[int]) -> dict[str, Tensor]:
     """Return the tensors of the kept blocks under their new numbers, and all others."""
     places = {old: new for new, old in enumerate(kept)}
     pattern = re.compile(rf"{re.escape(name)}\.(\d+)\.(.*)", re.DOTALL)

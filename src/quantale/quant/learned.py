@@ -51,10 +51,10 @@ class LearnedWeight(nn.Module):
             return self._layout.put_together(self._packed, self._with(*self._masters()))
 
     def _masters(self) -> tuple[Tensor, Tensor | None]:
-        scale, zero_point = self.get_buffer("scale"), self.zero_point
+        scale, zero_point = self.get_buffer("scale"), self._buffers["zero_point"]
         if self.factor is not None:
             scale = scale * self.factor.clamp(min=_SMALLEST).view_as(scale)
-        if self.shift is not None:
+        if self.shift is not None and zero_point is not None:
             zero_point = zero_point + self.shift.view_as(zero_point)
         return scale, zero_point
 
@@ -86,5 +86,5 @@ class _Through(torch.autograd.Function):
 
 def through(exact: Tensor, stored: Tensor | None) -> Tensor:
     """Return the stored value of a number in training, whose gradient goes to the exact one."""
-    found: Tensor = _Through.apply(exact, exact if stored is None else stored)
+    found: Tensor = _Through.apply(exact, exact if stored is None else stored)  # type: ignore[no-untyped-call]
     return found

@@ -33,7 +33,7 @@ class Parts:
 
     def weight(self) -> Tensor:
         """Return the (out, in) float32 weight; gradients reach scale and zero point."""
-        values: Tensor = _Values.apply(self.units, self.scale, self.zero_point)
+        values: Tensor = _Values.apply(self.units, self.scale, self.zero_point)  # type: ignore[no-untyped-call]
         weight = values.flatten(1)[:, : self.width]
         return weight.t() if self.transposed else weight
 

@@ -16,7 +16,7 @@ from quantale.core.records import read_json, write_json
 from quantale.core.run import Run, RunKey
 from quantale.data import tokenizers
 from quantale.models.build import build_model
-from quantale.models.load import load
+from quantale.models.load import load, local_folder, read_config
 from quantale.models.nanogpt_config import NanoGPTConfig
 from quantale.quant.save import write_model
 from quantale.stages.corpus import Corpus, open_corpus
@@ -62,7 +62,11 @@ def train_stage(
         job = TrainJob(recipe.train, corpus, tokenizer, recipe.seed)
         path = recipe.train.teacher
         teacher = None if path is None else teacher_of(path, tokenizer)
-        run_training(job, Start(model, teacher, seed=recipe.seed), folder, progress)
+        stored = torch.float32
+        if recipe.model.kind == "pretrained":
+            stored = stored_dtype(local_folder(str(recipe.model.path)))
+        start = Start(model, teacher, seed=recipe.seed, dtype=stored)
+        run_training(job, start, folder, progress)
     return runs.open_run(out)
 
 
@@ -83,14 +87,20 @@ def teacher_of(path: str | Path, tokenizer: Any) -> Any:
     likely each token is, so both must mean the same by every number.
     """
     teacher = load(path)
-    theirs, mine = teacher.tokenizer, tokenizer
-    if theirs is not None and mine is not None:
-        if tokenizers.tokenizer_sha256(theirs) != tokenizers.tokenizer_sha256(mine):
-            raise UsageError(
-                f"the teacher {path} has another tokenizer ({len(theirs)} tokens) than the model "
-                f"({len(mine)} tokens); take a teacher with the model's own tokenizer"
-            )
+    known = [one for one in (teacher.tokenizer, tokenizer) if one is not None]
+    if len({tokenizers.tokenizer_sha256(one) for one in known}) > 1:
+        theirs, mine = map(len, known)
+        raise UsageError(
+            f"the teacher {path} has another tokenizer ({theirs} tokens) than the model "
+            f"({mine} tokens); take a teacher with the model's own tokenizer"
+        )
     return teacher.model.requires_grad_(False)
+
+
+def stored_dtype(folder: Path) -> torch.dtype:
+    """Return the dtype in which the file of a model keeps what is not packed."""
+    found = read_config(folder).dtype
+    return found if isinstance(found, torch.dtype) else torch.float32
 
 
 def run_training(job: TrainJob, start: Start, folder: Path, progress: Progress) -> dict[str, Any]:

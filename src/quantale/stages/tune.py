@@ -4,21 +4,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from quantale.core import run as runs
 from quantale.core.progress import Progress
 from quantale.core.recipe_training import TrainSection
 from quantale.core.recipe_variants import VariantSection
 from quantale.core.records import write_json
 from quantale.core.run import Run, RunKey
-from quantale.models.load import load, read_config
+from quantale.models.load import load
 from quantale.quant.ledger import inspect
 from quantale.quant.proof import logits_digest
+from quantale.quant.save import PROOF_DTYPE, verify_saves
 from quantale.quant.whole import Methods
 from quantale.stages.corpus import Corpus
 from quantale.stages.quantize import Source
-from quantale.stages.train import TrainJob, run_training, teacher_of
+from quantale.stages.train import TrainJob, run_training, stored_dtype, teacher_of
 from quantale.stages.variants import make_methods, make_tuning
 from quantale.tuning.method import Start, Tuning
 
@@ -45,8 +44,13 @@ class Tuned:
         return None if self.quantized is None else make_methods(self.quantized)
 
 
-def tune_stage(plan: Tuned, out: Path, *, resume: bool, progress: Progress) -> Run:
-    """Tune into a sealed run, its model in `model/`, or return the run that is there already."""
+def tune_stage(
+    plan: Tuned, out: Path, *, resume: bool, progress: Progress, verify: bool = False
+) -> Run:
+    """Tune into a sealed run, its model in `model/`, or return the run that is there already.
+
+    `verify`: load it in a fresh process before it is sealed; a pipeline verifies all at once.
+    """
     key = tune_key(plan)
     done = runs.sealed(out, key)
     if done is not None:
@@ -56,10 +60,13 @@ def tune_stage(plan: Tuned, out: Path, *, resume: bool, progress: Progress) -> R
         model, tokenizer, _ = load(plan.source.folder)
         teacher = None if plan.teacher is None else teacher_of(plan.teacher.folder, tokenizer)
         job = TrainJob(plan.section, plan.corpus, tokenizer, plan.seed)
-        stored = read_config(plan.source.folder).dtype or torch.float32
-        start = Start(model, teacher, plan.methods, plan.seed, stored)
+        stored = stored_dtype(plan.source.folder)
+        start = Start(model, teacher, plan.methods, plan.seed, dtype=stored)
         summary = run_training(job, start, folder, progress)
-        write_json(folder / "summary.json", {**summary, **describe(folder / "model")})
+        found = describe(folder / "model")
+        write_json(folder / "summary.json", {**summary, **found})
+        if verify:
+            verify_saves({folder / "model": found["logits_sha256"]}, PROOF_DTYPE)
     return runs.open_run(out)
 
 

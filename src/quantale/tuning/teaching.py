@@ -29,6 +29,8 @@ class Teaching:
     """Of both distributions."""
     label_weight: float
     """Share of the cross-entropy in the loss; the rest is the teacher's."""
+    dropout: bool = True
+    """Whether the model's own dropout is on; noise that a packed model cannot make up for."""
 
     def trainable(self, model: nn.Module) -> dict[str, nn.Parameter]:
         """Return what is trained, by name."""
@@ -37,6 +39,8 @@ class Teaching:
 
     def loss(self, model: Any, batch: Batch) -> Tensor:
         """Mean nats a scored target, computed in fp32."""
+        if not self.dropout:
+            model.eval()
         logits = logits_of(model, batch)
         mine = label_loss(logits, batch) if self.label_weight else logits.new_zeros(())
         if self.label_weight == 1:

@@ -6,6 +6,10 @@ full-precision model, as in knowledge distillation for quantized networks (Polin
 observation of PEQA (Kim et al., arXiv 2305.14152, section 3) and of the second phase of
 EfficientQAT (Chen et al., arXiv 2407.11062, section 3.3), which trains scales against labels.
 
+`adapters` are low-rank ones of peft beside each packed layer (QLoRA, arXiv 2305.14314) with this
+loss. They are saved by peft, beside a base that stays as it is, so they are not mixed with parts
+that change the base: heal scales first, then adapters over the result.
+
 Zero points are trained where the format stores them as floats. Those that are packed as whole
 numbers stay: a move of one code is larger than what there is to learn. What is kept in half
 precision is rounded to it in every forward pass, and so are scales (see `quant/learned.py`).
@@ -28,7 +32,8 @@ from quantale.quant.sites import is_norm
 from quantale.tuning.method import Order, Start, Work
 from quantale.tuning.teaching import Teaching, check_teaching, teacher_for
 
-PARTS: Final = ("scales", "zeros", "norms", "biases")
+ADAPTERS: Final = "adapters"
+PARTS: Final = ("scales", "zeros", "norms", "biases", ADAPTERS)
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,9 @@ class Heal:
     """Settings of healing."""
 
     parts: str = "scales,zeros,norms,biases"
-    """What is trained, with commas between."""
+    """What is trained, with commas between; or `adapters` alone."""
+    rank: int = 8
+    """Of adapters."""
     temperature: float = 1.0
     """Of the teacher's and the model's distributions."""
     label_weight: float = 0.0
@@ -51,6 +58,13 @@ class Heal:
             if name not in PARTS:
                 hint = nearest(name, PARTS)
                 raise UsageError(f"heal: parts are {', '.join(PARTS)}; {name!r} came{hint}")
+        if ADAPTERS in self.names and len(self.names) > 1:
+            raise UsageError(
+                "heal: adapters lie beside a base that stays as it is; heal the other parts first, "
+                "then adapters over the result"
+            )
+        if self.rank < 1:
+            raise UsageError(f"heal: rank is 1 or more, {self.rank} came")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -66,6 +80,8 @@ class Heal:
         if not _packed(model):
             raise UsageError("heal needs a quantized model; this one has no packed layer")
         model.requires_grad_(False)
+        if ADAPTERS in self.names:
+            return self._adapted(model, teacher)
         weights = [*self._grids(model), *self._rest(model)]
         if not weights:
             raise UsageError(f"the model has none of {self.parts} that can be trained")
@@ -73,8 +89,22 @@ class Heal:
             weight.requires_grad_(True)
         rounded = _keep_rounded(model, weights, start.dtype)
         names = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        objective = Teaching(teacher, names, self.temperature, self.label_weight)
-        return Work(model, objective, lambda: _finished(model, rounded, start.dtype))
+        return Work(
+            model, self._teaching(teacher, names), lambda: _finished(model, rounded, start.dtype)
+        )
+
+    def _adapted(self, model: PreTrainedModel, teacher: PreTrainedModel) -> Work:
+        from peft import get_peft_model  # takes a second to import
+
+        from quantale.quant.lora import lora_config
+
+        config = lora_config(model, r=self.rank, lora_alpha=2 * self.rank, task_type="CAUSAL_LM")
+        adapted = get_peft_model(model, config)
+        names = {name: p for name, p in adapted.named_parameters() if p.requires_grad}
+        return Work(adapted, self._teaching(teacher, names), lambda: adapted)
+
+    def _teaching(self, teacher: PreTrainedModel, weights: dict[str, nn.Parameter]) -> Teaching:
+        return Teaching(teacher, weights, self.temperature, self.label_weight, dropout=False)
 
     def _grids(self, model: PreTrainedModel) -> Iterator[nn.Parameter]:
         scales, zeros = "scales" in self.names, "zeros" in self.names
