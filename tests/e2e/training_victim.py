@@ -16,7 +16,9 @@ from quantale.core.progress import Silent
 from quantale.data.batch import Batch
 from quantale.models.build import build_model
 from quantale.models.nanogpt_config import NanoGPTConfig
+from quantale.quant.methods.bitnet import Bitnet
 from quantale.quant.methods.hqq import Hqq
+from quantale.quant.methods.rtn import Rtn
 from quantale.quant.whole import Methods, quantize_model
 from quantale.tuning import checkpoint
 from quantale.tuning.loop import train
@@ -24,6 +26,7 @@ from quantale.tuning.method import Start, Tuning
 from quantale.tuning.methods.distill import Distill
 from quantale.tuning.methods.full import Full
 from quantale.tuning.methods.heal import Heal
+from quantale.tuning.methods.qat import Qat
 from quantale.tuning.settings import TrainData, TrainSettings
 
 SETTINGS = TrainSettings(
@@ -37,6 +40,7 @@ SETTINGS = TrainSettings(
 )
 TUNINGS: dict[str, tuple[Tuning, Methods | None]] = {
     "full": (Full(), None),
+    "qat": (Qat(warm_in=0.6, teacher_weight=0.5), Methods(Bitnet(), Rtn(8))),
     "distill": (Distill("1"), None),
     "heal": (Heal(), Methods(Hqq(1, 16))),
 }

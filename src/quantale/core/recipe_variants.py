@@ -11,8 +11,9 @@ from quantale.core.errors import nearest
 from quantale.core.recipe_base import Bits, Count, GroupSize, Scalar, Section, Text, broken_rule
 from quantale.core.recipe_training import TrainSection
 
-BASE, PRETRAINED = "fp32", "pretrained"
-"""Names of the base of all comparisons, and of what it was before the recipe trained it."""
+BASE, PRETRAINED, SCRATCH = "fp32", "pretrained", "scratch"
+"""Names of the base of all comparisons, of what it was before the recipe trained it, and of a model
+of its shape with new weights."""
 FOLDER_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9_-])?")
 """What is safe as the name of a folder everywhere."""
 
@@ -68,8 +69,8 @@ class VariantSection(MethodSection):
     name: Text
     """Folder name and label in the report."""
     start: Text = "fp32"
-    """What it is made from: fp32 (the base), pretrained (the base before the recipe trained it) or
-    an earlier variant."""
+    """What it is made from: fp32 (the base), pretrained (the base before the recipe trained it),
+    scratch (a model of its shape with new weights) or an earlier variant."""
     tune: TrainSection | None = None
     """A training of its own; whether it comes before, in or after quantizing is the method's."""
     method: Text | None = None
@@ -118,11 +119,11 @@ def check_variants(variants: tuple[VariantSection, ...], *, pretrained: bool) ->
 
     pretrained: whether the base was a model before the recipe trained it.
     """
-    known = [BASE, PRETRAINED] if pretrained else [BASE]
+    known = [BASE, PRETRAINED, SCRATCH] if pretrained else [BASE, SCRATCH]
     seen: dict[str, int] = {}
     for index, variant in enumerate(variants):
         key = variant.name.casefold()
-        if key in (BASE, PRETRAINED):
+        if key in (BASE, PRETRAINED, SCRATCH):
             reason = f"{variant.name!r} names a model that is there already"
             raise broken_rule(f"variants.{index}.name", reason)
         if key in seen:
@@ -132,5 +133,8 @@ def check_variants(variants: tuple[VariantSection, ...], *, pretrained: bool) ->
             hint = nearest(variant.start, known)
             reason = f"{variant.start!r} is none of {', '.join(known)}{hint}"
             raise broken_rule(f"variants.{index}.start", reason)
+        if variant.start == SCRATCH and variant.tune is None:
+            reason = "a model with new weights needs a tune section"
+            raise broken_rule(f"variants.{index}.tune", reason)
         seen[key] = index
         known.append(variant.name)

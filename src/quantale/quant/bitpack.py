@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from quantale.core.errors import UsageError
+from quantale.quant import unpacked
 
 _CHUNK = 2**20
 """Codes that are packed at a time."""
@@ -25,9 +26,12 @@ def packed_width(count: int, bits: int) -> int:
 def pack(codes: Tensor, bits: int) -> Tensor:
     """Pack codes: (..., n) integer in [0, 2**bits) -> (..., ceil(n * bits / 8)) uint8.
 
-    Raises UsageError for a width outside 1 to 8 or a code outside the range.
+    Raises UsageError for a width outside 1 to 8 or a code outside the range. In a block of
+    `unpacked.codes` the codes come back as float32.
     """
     _check_bits(bits)
+    if unpacked.are_wanted():
+        return codes.to(torch.float32)
     if codes.numel() and (int(codes.min()) < 0 or int(codes.max()) >= 1 << bits):
         raise UsageError(f"codes of {bits} bits lie in [0, {1 << bits}); others came")
     count = codes.shape[-1]
@@ -46,9 +50,12 @@ def _pack(codes: Tensor, bits: int) -> Tensor:
 
 
 def unpack(packed: Tensor, bits: int, count: int) -> Tensor:
-    """Unpack the first `count` codes: (..., bytes) uint8 -> (..., count) uint8."""
+    """Unpack the first `count` codes: (..., bytes) uint8 -> (..., count) uint8.
+
+    Codes that were never packed stay float32.
+    """
     _check_bits(bits)
-    if bits == 8:
+    if bits == 8 or unpacked.are_in(packed):
         return packed[..., :count]
     if 8 % bits == 0:
         shifts = torch.arange(0, 8, bits, dtype=torch.uint8, device=packed.device)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from torch import nn
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import (
     WeightRenaming,
@@ -25,9 +26,10 @@ from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from quantale.core.errors import ModelFileError, UsageError
-from quantale.quant.linear import QuantEmbedding, TiedHead, packed_module
+from quantale.quant.linear import QuantEmbedding, QuantLinear, TiedHead, packed_module
 from quantale.quant.packed import LAYOUT_VERSION, PackedTensor
 from quantale.quant.stored import QUANT_METHOD, StoredSite, read_sites
+from quantale.quant.sub_norm import SubNorm
 
 if TYPE_CHECKING:  # importing it here would be circular: transformers imports its quantizers first
     from transformers import PreTrainedModel
@@ -135,12 +137,31 @@ def swap(model: "PreTrainedModel", site: StoredSite) -> None:
     try:
         old = model.get_submodule(site.name)
         bias = getattr(old, "bias", None) if site.bias else None
-        model.set_submodule(site.name, packed_module(old, packed, bias))
+        module = packed_module(old, packed, bias)
+        if site.norm is not None:
+            put_norm(site.name, module, SubNorm(site.shape[1], site.norm))
+        model.set_submodule(site.name, module)
         if site.tied is not None:
             _tie(model, site)
     except AttributeError as error:
         raise ModelFileError(f"{site.name}: the model has no such module") from error
     _untie(model, site)
+
+
+def put_norm(name: str, module: nn.Module, norm: SubNorm) -> None:
+    """Give a packed linear layer the norm of its inputs; raises ModelFileError for others."""
+    if not isinstance(module, QuantLinear):
+        raise ModelFileError(f"{name}: only a linear layer can have a norm of its inputs")
+    module.norm = norm
+
+
+def install_norms(model: "PreTrainedModel", norms: Mapping[str, SubNorm]) -> None:
+    """Put norms in front of packed layers, by name, and into the model's configuration."""
+    sites = dict(model.config.quantization_config.sites)
+    for name, norm in norms.items():
+        put_norm(name, model.get_submodule(name), norm)
+        sites[name] = {**sites[name], "norm": norm.epsilon}
+    model.config.quantization_config.sites = sites
 
 
 def _tie(model: "PreTrainedModel", site: StoredSite) -> None:

@@ -19,6 +19,7 @@ from quantale.quant.dispatch import Runner
 from quantale.quant.learned import LearnedWeight
 from quantale.quant.packed import Format, PackedTensor
 from quantale.quant.parts import separable
+from quantale.quant.sub_norm import SubNorm
 
 
 class PackedModule(nn.Module):
@@ -90,9 +91,12 @@ class QuantLinear(PackedModule):
         self.out_features, self.in_features = packed.shape
         self.nf, self.nx = packed.shape  # the names that users of Conv1D know
         self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
+        self.norm: SubNorm | None = None
+        """What normalizes the inputs first, in models that were trained with it."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Multiply: (..., in) -> (..., out)."""
+        x = x if self.norm is None else self.norm(x)
         return self.multiply(self.runner, self, x, self.bias)
 
 

@@ -41,9 +41,11 @@ def by_rows(
     parts = list(chunks(*shape, limit))
     if len(parts) <= 1 or not are_apart(layout):
         return quantize(weight)
-    tensors = {n: torch.empty(size, dtype=d) for n, (size, d) in layout.tensors(shape).items()}
+    tensors: dict[str, Tensor] = {}
     for rows in parts:
         for name, tensor in quantize(weight[rows]).tensors.items():
+            if name not in tensors:
+                tensors[name] = tensor.new_empty(shape[0], *tensor.shape[1:])
             tensors[name][rows] = tensor
     return PackedTensor(layout, shape, tensors)
 

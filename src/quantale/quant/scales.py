@@ -93,7 +93,7 @@ def _store_twice(scale: Tensor) -> dict[str, Tensor]:
     padded = functional.pad(flat, (0, -flat.numel() % BLOCK)).reshape(-1, BLOCK)
     absmax = padded.abs().amax(-1)
     unit = padded / torch.where(absmax > 0, absmax, 1.0).unsqueeze(-1)
-    codes = nearest(dynamic_map(), unit).reshape(-1)[: flat.numel()]
+    codes = nearest(dynamic_map().to(unit.device), unit).reshape(-1)[: flat.numel()]
     return {
         "scale": codes.reshape(scale.shape).to(torch.uint8),
         "scale_absmax": absmax,

@@ -41,9 +41,12 @@ class StoredSite:
     format: Format
     bias: bool
     tied: str | None = None
+    norm: float | None = None
+    """Epsilon of the norm in front of it, see quant/sub_norm.py; None: there is none."""
 
     def record(self) -> dict[str, Any]:
         """Return the JSON-able form."""
+        norm = {} if self.norm is None else {"norm": self.norm}
         return {
             "role": self.role,
             "method": self.method,
@@ -51,6 +54,7 @@ class StoredSite:
             "format": format_record(self.format),
             "bias": self.bias,
             "tied": self.tied,
+            **norm,
         }
 
 
@@ -78,4 +82,5 @@ def _site(name: str, record: Mapping[str, Any]) -> StoredSite:
         format_from(record["format"]),
         bool(record["bias"]),
         record["tied"],
+        None if record.get("norm") is None else float(record["norm"]),
     )

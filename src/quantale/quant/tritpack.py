@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from quantale.core.errors import UsageError
+from quantale.quant import unpacked
 
 PER_BYTE = 5
 _COUNT = 3**PER_BYTE
@@ -23,7 +24,12 @@ def packed_width(count: int) -> int:
 
 
 def pack(trits: Tensor) -> Tensor:
-    """Pack trits: (..., n) of -1, 0, 1 -> (..., ceil(n / 5)) uint8; the rest of a byte is zeros."""
+    """Pack trits: (..., n) of -1, 0, 1 -> (..., ceil(n / 5)) uint8; the rest of a byte is zeros.
+
+    In a block of `unpacked.codes` the trits come back as float32.
+    """
+    if unpacked.are_wanted():
+        return trits.to(torch.float32)
     if trits.numel() and float(trits.abs().max()) > 1:
         raise UsageError("trits are -1, 0 or 1; others came")
     padded = functional.pad(trits.to(torch.int32), (0, -trits.shape[-1] % PER_BYTE))
@@ -35,7 +41,12 @@ def pack(trits: Tensor) -> Tensor:
 
 
 def unpack(packed: Tensor, count: int) -> Tensor:
-    """Unpack the first `count` trits: (..., bytes) uint8 -> (..., count) int8 of -1, 0, 1."""
+    """Unpack the first `count` trits: (..., bytes) uint8 -> (..., count) int8 of -1, 0, 1.
+
+    Trits that were never packed stay float32.
+    """
+    if unpacked.are_in(packed):
+        return packed[..., :count]
     rest = packed.to(torch.int32)
     digits = []
     for _ in range(PER_BYTE):

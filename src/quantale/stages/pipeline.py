@@ -16,7 +16,7 @@ from quantale.core.errors import OutputExistsError, UsageError, nearest
 from quantale.core.progress import Progress
 from quantale.core.recipe import Recipe
 from quantale.core.recipe_file import ResolvedRecipe, dump
-from quantale.core.recipe_variants import BASE, PRETRAINED, VariantSection
+from quantale.core.recipe_variants import BASE, PRETRAINED, SCRATCH, VariantSection
 from quantale.core.records import read_json, write_json
 from quantale.core.run import Run, RunKey
 from quantale.data.load import load_documents
@@ -33,11 +33,11 @@ from quantale.stages.corpus import Corpus, first_documents, open_corpus
 from quantale.stages.evaluate import Plan, evaluate_stage
 from quantale.stages.plan import predict
 from quantale.stages.quantize import Source, source_of
+from quantale.stages.scratch import scratch_stage
 from quantale.stages.stories import stories_stage
 from quantale.stages.story_writer import StoryPlan
 from quantale.stages.train import set_threads, train_stage
-from quantale.stages.tune import tuning_of
-from quantale.stages.variants import make_methods
+from quantale.stages.tune import check_base, check_tuning
 from quantale.stages.workshop import Made, Workshop, open_variant
 
 STAGES = ("train", "quantize", "tune", "verify", "evaluate", "stories", "code", "bench", "compare")
@@ -80,9 +80,9 @@ def _prepared(resolved: ResolvedRecipe, out: Path, resume: bool, progress: Progr
     recipe = resolved.recipe
     set_threads(recipe)
     for variant in recipe.variants:
-        make_methods(variant)
-        if variant.tune is not None:
-            tuning_of(variant.tune)
+        check_tuning(variant)
+    if recipe.train is not None:
+        check_base(recipe.train)
     protocol_named(recipe.evaluate.protocol)
     corpus = open_corpus(recipe)
     _check_writing(recipe, corpus)
@@ -180,8 +180,9 @@ class _Job:
 
     def _make(self, stage: str) -> None:
         workshop = Workshop(self.recipe, self.corpus, self.out, self.resume, self.progress)
+        starts = self._starts()
         for variant in self._made_in(stage):
-            start = {**self._starts(), **{n: made.source for n, made in self.variants.items()}}
+            start = {**starts, **{n: made.source for n, made in self.variants.items()}}
             self.variants[variant.name] = workshop.make(variant, start)
 
     def _made_in(self, stage: str) -> list[VariantSection]:
@@ -196,6 +197,9 @@ class _Job:
         found = {BASE: self.source()}
         if self.recipe.model.kind == "pretrained":
             found[PRETRAINED] = source_of(str(self.recipe.model.path))
+        if any(variant.start == SCRATCH for variant in self.recipe.variants):
+            run = scratch_stage(self.recipe, self.corpus, self.out / SCRATCH, resume=self.resume)
+            found[SCRATCH] = Source(run.path / "model", run.digest)
         return found
 
     def verify(self) -> None:

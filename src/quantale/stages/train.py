@@ -58,7 +58,7 @@ def train_stage(
         progress.note(f"{out} is there already: skipped")
         return done
     with runs.making(out, key, resume=resume) as folder:
-        model, tokenizer = _start(recipe, corpus)
+        model, tokenizer = beginning(recipe, corpus)
         job = TrainJob(recipe.train, corpus, tokenizer, recipe.seed)
         path = recipe.train.teacher
         teacher = None if path is None else teacher_of(path, tokenizer)
@@ -115,17 +115,17 @@ def run_training(job: TrainJob, start: Start, folder: Path, progress: Progress) 
     context = int(start.model.config.max_position_embeddings)
     data = training_data(section, job.corpus, tokenizer, context, job.seed)
     work = tuning.begin(start)
-    weights = list(work.objective.trainable(work.model).values())
+    trained = work.objective.trainable(work.model).values()
+    counts = {
+        "parameters": sum(p.numel() for p in work.model.parameters()),
+        "trainable_parameters": sum(p.numel() for p in trained),
+    }
     settings = _settings(section, job.seed)
     result = train(work.model, work.objective, data, settings, folder, progress)
     model = work.finish()
     model.config.training_seed = job.seed
     write_model(model, tokenizer, folder / "model")
-    summary = {
-        **_summary(job, result),
-        "parameters": sum(p.numel() for p in work.model.parameters()),
-        "trainable_parameters": sum(p.numel() for p in weights),
-    }
+    summary = {**_summary(job, result), **counts}
     write_json(folder / "summary.json", summary)
     write_json(folder / "cost.json", _cost(result))
     return summary
@@ -138,7 +138,7 @@ def train_key(recipe: Recipe, corpus: Corpus) -> RunKey:
     return RunKey("train", VERSION, settings, parents)
 
 
-def _start(recipe: Recipe, corpus: Corpus) -> tuple[Any, Any]:
+def beginning(recipe: Recipe, corpus: Corpus) -> tuple[Any, Any]:
     """Return the model before training, and its tokenizer."""
     if recipe.model.kind == "pretrained":
         model, tokenizer, _ = load(str(recipe.model.path))

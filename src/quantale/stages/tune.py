@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from quantale.core import run as runs
+from quantale.core.errors import UsageError
 from quantale.core.progress import Progress
 from quantale.core.recipe_training import TrainSection
 from quantale.core.recipe_variants import VariantSection
@@ -19,6 +20,7 @@ from quantale.stages.corpus import Corpus
 from quantale.stages.quantize import Source
 from quantale.stages.train import TrainJob, run_training, stored_dtype, teacher_of
 from quantale.stages.variants import make_methods, make_tuning
+from quantale.tuning import wrapping
 from quantale.tuning.method import Start, Tuning
 
 VERSION = 1
@@ -100,6 +102,25 @@ def describe(folder: Path) -> dict[str, Any]:
         "bytes_resident": ledger.bytes_resident,
         "logits_sha256": digest,
     }
+
+
+def check_tuning(variant: VariantSection) -> None:
+    """Raise UsageError for a tuning method that does not exist, or not with what quantizes."""
+    methods = make_methods(variant)
+    if variant.tune is None or tuning_of(variant.tune).order != "within":
+        return
+    if not variant.quantizes:
+        raise UsageError(f"{variant.name}: {variant.tune.method} needs a method to train through")
+    wrapping.check(methods)
+
+
+def check_base(section: TrainSection) -> None:
+    """Raise UsageError for a tuning method that cannot make the base of all comparisons."""
+    if tuning_of(section).order == "within":
+        raise UsageError(
+            f"train: the base is in full precision, and {section.method} packs; give a variant "
+            f"start: scratch, a method, and tune: {{method: {section.method}, ...}}"
+        )
 
 
 def tuning_of(section: TrainSection) -> Tuning:

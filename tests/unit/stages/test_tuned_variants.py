@@ -101,7 +101,7 @@ def test_a_later_stage_says_which_tuning_is_missing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("variant", "message"),
     [
-        ({"name": "a", "start": "b", **RTN}, "'b' is none of fp32"),
+        ({"name": "a", "start": "b", **RTN}, "'b' is none of fp32, scratch"),
         ({"name": "a", "start": "pretrained", **RTN}, "'pretrained' is none of fp32"),
         ({"name": "fp32", **RTN}, "there already"),
         ({"name": "a"}, "method: is missing"),

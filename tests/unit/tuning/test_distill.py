@@ -52,7 +52,7 @@ def test_the_student_learns_and_is_an_ordinary_model(tmp_path: Path) -> None:
     )
     before = work.objective.loss(work.model, BATCH).item()
     data = TrainData(lambda step: Batch.of_rows(windows(4, 17, seed=step)), [BATCH])
-    result = train(work.model, work.objective, data, settings, tmp_path / "run", Silent())
+    result = train(work.model, work.objective, data, settings, tmp_path, Silent())
     assert result.best_loss < 0.7 * before
     student = work.finish()
     student.save_pretrained(tmp_path / "student")

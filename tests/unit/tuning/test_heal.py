@@ -126,6 +126,7 @@ def test_only_the_named_parts_are_trained() -> None:
     assert len(names("scales, zeros,norms,biases")) == 8 + 8 + 10 + 8
 
 
+@pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.* is deprecated:FutureWarning")
 def test_adapters_learn_beside_a_base_that_stays_and_come_back_from_pefts_files(
     tmp_path: Path,
 ) -> None:
@@ -135,7 +136,7 @@ def test_adapters_learn_beside_a_base_that_stays_and_come_back_from_pefts_files(
     work = Heal("adapters", rank=4).begin(Start(model, teacher))
     start = work.objective.loss(work.model, DATA.validation[0]).item()
     assert all("lora_" in name for name in work.objective.trainable(work.model))
-    result = train(work.model, work.objective, DATA, SETTINGS, tmp_path / "run", Silent())
+    result = train(work.model, work.objective, DATA, SETTINGS, tmp_path, Silent())
     assert result.best_loss < 0.97 * start
     adapted = work.finish()
     trained = logits(adapted)

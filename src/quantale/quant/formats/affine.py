@@ -196,10 +196,10 @@ class Affine:
         """Pack (out, groups, size) codes and their grid."""
         rows, width = self._laid(shape)
         size = self.size(width)
-        codes = codes.to(torch.uint8)
         pad = self.groups(width) * size - width
         if pad:
-            zero = torch.round(grid.zero_point).clamp(0, self.top).to(torch.uint8)
+            codes = codes.clone()
+            zero = torch.round(grid.zero_point).clamp(0, self.top).to(codes.dtype)
             codes[:, -1, size - pad :] = zero.expand(rows, zero.shape[1])[:, -1:]
         tensors = {
             "weight": bitpack.pack(codes, self.bits),
@@ -208,7 +208,7 @@ class Affine:
         if self.zero_dtype is not None:
             tensors["zero_point"] = grid.zero_point.to(DTYPES[self.zero_dtype])
         elif not self.symmetric:
-            tensors["zero_point"] = bitpack.pack(grid.zero_point.to(torch.uint8), self.bits)
+            tensors["zero_point"] = bitpack.pack(grid.zero_point, self.bits)
         return PackedTensor(self, shape, tensors)
 
     def dequantize(self, packed: PackedTensor, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -93,7 +93,7 @@ class Codebook:
 
         scale: (out, groups) or (1, 1) float32, not negative, zero where a group holds zeros only.
         """
-        table = torch.tensor(values_of(self.table), dtype=torch.float32)
+        table = torch.tensor(values_of(self.table), dtype=torch.float32, device=weight.device)
         ordered, order = table.sort()
         inverse = 1 / scale.clamp(min=_SMALLEST)  # bitsandbytes multiplies too: ties fall alike
         return order[nearest(ordered, weight * inverse.unsqueeze(-1))]

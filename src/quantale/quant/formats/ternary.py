@@ -130,12 +130,18 @@ class Ternary:
         if self.activation_bits is None:
             return functional.linear(x, parts.weight().to(x.dtype), bias)
         exact = x.to(torch.float32)
-        step = exact.detach().abs().amax(-1, keepdim=True).clamp(min=_SMALLEST) / _TOP
-        codes = torch.round(exact / step).clamp(-_TOP - 1, _TOP)
-        if exact.requires_grad:
-            codes = exact / step + (codes - exact / step).detach()
+        step = _steps(exact)
+        codes: Tensor = _Codes.apply(exact, step)  # type: ignore[no-untyped-call]
         out = self._sums(codes, parts) * step
         return (out if bias is None else out + bias).to(x.dtype)
+
+    def seen(self, x: Tensor) -> Tensor:
+        """Return the inputs as the weight is multiplied with them: (..., in) -> (..., in)."""
+        if self.activation_bits is None:
+            return x
+        exact = x.detach().to(torch.float32)
+        step = _steps(exact)
+        return _codes(exact, step).mul_(step).to(x.dtype)
 
     def _sums(self, codes: Tensor, parts: Parts) -> Tensor:
         """Return the products with whole-numbered inputs, scaled by the weight's scales."""
@@ -148,6 +154,29 @@ class Ternary:
         return tritpack.unpack(stored, groups.size(self.group_size, width))
 
     def _values(self, stored: Tensor, scale: Tensor, pick: slice | Tensor, width: int) -> Tensor:
-        trits = self._trits(stored, width).to(torch.float32)
         scale = scale if self.group_size == "tensor" else scale[pick]
-        return trits.mul_(scale.unsqueeze(-1)).flatten(1)[:, :width]
+        return (self._trits(stored, width) * scale.unsqueeze(-1)).flatten(1)[:, :width]
+
+
+class _Codes(torch.autograd.Function):
+    """Whole-numbered inputs; the gradient passes the rounding as if it were not there."""
+
+    @staticmethod
+    def forward(ctx: Any, exact: Tensor, step: Tensor) -> Tensor:
+        ctx.save_for_backward(step)
+        return _codes(exact, step)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (step,) = ctx.saved_tensors
+        return grad / step, None
+
+
+def _steps(exact: Tensor) -> Tensor:
+    """Return what one code of every input vector stands for: (..., in) -> (..., 1)."""
+    low, high = exact.detach().aminmax(dim=-1, keepdim=True)
+    return torch.maximum(-low, high).clamp(min=_SMALLEST) / _TOP
+
+
+def _codes(exact: Tensor, step: Tensor) -> Tensor:
+    return (exact / step).round_().clamp_(-_TOP - 1, _TOP)

@@ -47,6 +47,6 @@ class Bitnet:
         if self.group_size == "tensor":
             return split.abs().mean(dtype=torch.float64).to(torch.float32).reshape(1, 1)
         _, count, size = split.shape
-        sizes = torch.full((count,), float(size))
+        sizes = torch.full((count,), float(size), device=split.device)
         sizes[-1] = width - (count - 1) * size
         return (split.abs().sum(-1, dtype=torch.float64) / sizes).to(torch.float32)

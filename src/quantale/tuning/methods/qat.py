@@ -1,0 +1,106 @@
+"""Quantization-aware training: the model learns with the weights that it will be stored with.
+
+Jacob et al., arXiv 1712.05877, section 3, for any method that needs no calibration; with `bitnet`
+it is BitNet b1.58 (Ma et al., arXiv 2402.17764, section 2; SubLN from Wang et al., arXiv
+2310.11453, section 2.1). Weights pass through the straight-through estimator, see
+tuning/straight_through.py. With a teacher it is quantization-aware distillation: the labels are
+mixed with, or replaced by, the predictions of a model in full precision (Liu et al., "LLM-QAT",
+arXiv 2305.17888, section 3.1; the teacher's text is not generated here).
+
+The packed model at the end computes the logits of the trained one, bit for bit in float32.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from quantale.core.errors import UsageError
+from quantale.data.batch import Batch
+from quantale.tuning import wrapping
+from quantale.tuning.losses import label_loss, logits_of, teacher_loss
+from quantale.tuning.method import Order, Start, Work
+from quantale.tuning.straight_through import Strength, strength_at
+
+
+@dataclass(frozen=True)
+class Qat:
+    """Settings of quantization-aware training; every parameter is trained."""
+
+    warm_in: float = 0.0
+    """Share of the steps over which the strength of the quantization grows from 0 to 1."""
+    teacher_weight: float = 0.0
+    """Share of the teacher in the loss: 0 are the labels alone, 1 the teacher alone."""
+    temperature: float = 1.0
+    """What both predictions are softened by before the teacher's is learned."""
+    sub_norm: bool = False
+    """Whether every quantized linear layer of the blocks gets a norm of its inputs (SubLN)."""
+
+    order: ClassVar[Order] = "within"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.warm_in <= 1:
+            raise UsageError(f"qat: warm_in is a share from 0 to 1, {self.warm_in} came")
+        if not 0 <= self.teacher_weight <= 1:
+            raise UsageError(f"qat: teacher_weight lies in [0, 1], {self.teacher_weight} came")
+        if self.temperature <= 0:
+            raise UsageError(f"qat: temperature is above 0, {self.temperature} came")
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether the loss looks at a teacher."""
+        return self.teacher_weight > 0
+
+    def begin(self, start: Start) -> Work:
+        """Wrap every site that the methods quantize; raises UsageError where they cannot be."""
+        if start.methods is None:
+            raise UsageError(
+                "qat needs a method to train through; give the variant one (method: bitnet), and "
+                "start: scratch to train it from the beginning"
+            )
+        if start.teacher is not None:
+            _check_vocabulary(start.model, start.teacher)
+        strength = wrapping.wrap(start.model, start.methods, sub_norm=self.sub_norm)
+        objective = _Training(self, start.teacher, strength)
+        return Work(start.model, objective, lambda: wrapping.unwrap(start.model))
+
+
+class _Training:
+    """The objective: labels, teacher, and a strength that follows the steps."""
+
+    def __init__(self, settings: Qat, teacher: Any, strength: Strength) -> None:
+        self._settings, self._teacher, self._strength = settings, teacher, strength
+
+    def trainable(self, model: nn.Module) -> dict[str, nn.Parameter]:
+        """Parameters that the loop changes, by name, tied ones once."""
+        return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+    def loss(self, model: Any, batch: Batch) -> Tensor:
+        """Mean nats a scored target: of the labels, of the divergence from the teacher, or both."""
+        logits, share = logits_of(model, batch), self._settings.teacher_weight
+        if share == 0:
+            return label_loss(logits, batch)
+        with torch.no_grad():
+            wanted = logits_of(self._teacher.to(batch.inputs.device), batch)
+        learned = teacher_loss(logits, wanted, batch, self._settings.temperature)
+        return learned if share == 1 else share * learned + (1 - share) * label_loss(logits, batch)
+
+    def at(self, share: float) -> None:
+        """Set the strength of the quantization."""
+        self._strength.value = strength_at(share, self._settings.warm_in)
+
+
+def _check_vocabulary(model: PreTrainedModel, teacher: PreTrainedModel) -> None:
+    ours, theirs = (_outputs(m.config) for m in (model, teacher))
+    if ours != theirs:
+        raise UsageError(
+            f"the teacher predicts {theirs} and the model {ours}; a teacher must share the "
+            "model's vocabulary and classes"
+        )
+
+
+def _outputs(config: Any) -> str:
+    classes = any("Classification" in name for name in config.architectures or ())
+    return f"{config.num_labels} classes" if classes else f"{config.vocab_size} tokens"
