@@ -88,7 +88,7 @@ def resumed(
     return Outcome(result_of(target) == expected, reached - step, step, while_writing)
 
 
-@pytest.mark.parametrize("method", ["full", "qat"])
+@pytest.mark.parametrize("method", ["full", "qat", "distill", "heal"])
 def test_every_killed_training_resumes_to_the_bytes_of_a_whole_one(
     method: str, victim: KillServer, tmp_path: Path
 ) -> None:

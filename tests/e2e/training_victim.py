@@ -17,12 +17,15 @@ from quantale.data.batch import Batch
 from quantale.models.build import build_model
 from quantale.models.nanogpt_config import NanoGPTConfig
 from quantale.quant.methods.bitnet import Bitnet
+from quantale.quant.methods.hqq import Hqq
 from quantale.quant.methods.rtn import Rtn
-from quantale.quant.whole import Methods
+from quantale.quant.whole import Methods, quantize_model
 from quantale.tuning import checkpoint
 from quantale.tuning.loop import train
 from quantale.tuning.method import Start, Tuning
+from quantale.tuning.methods.distill import Distill
 from quantale.tuning.methods.full import Full
+from quantale.tuning.methods.heal import Heal
 from quantale.tuning.methods.qat import Qat
 from quantale.tuning.settings import TrainData, TrainSettings
 
@@ -38,6 +41,8 @@ SETTINGS = TrainSettings(
 TUNINGS: dict[str, tuple[Tuning, Methods | None]] = {
     "full": (Full(), None),
     "qat": (Qat(warm_in=0.6, teacher_weight=0.5), Methods(Bitnet(), Rtn(8))),
+    "distill": (Distill("1"), None),
+    "heal": (Heal(), Methods(Hqq(1, 16))),
 }
 SHAPE = NanoGPTConfig(vocab_size=3000, n_positions=32, n_embd=64, n_layer=2, n_head=2)
 
@@ -63,8 +68,11 @@ def train_once(order: dict[str, Any]) -> None:
     journal = Journal(target.with_suffix(".journal"))
     with staging(target, key="kills", resume=True) as folder:
         tuning, methods = TUNINGS[order["method"]]
+        model = build_model(SHAPE, seed=7)
+        if methods is not None and tuning.order == "quantize-first":
+            quantize_model(model, methods)
         teacher = build_model(SHAPE, seed=8).requires_grad_(False).eval()
-        work = tuning.begin(Start(build_model(SHAPE, seed=7), teacher, methods))
+        work = tuning.begin(Start(model, teacher, methods))
         train(work.model, work.objective, data, SETTINGS, folder, journal)
         work.finish().save_pretrained(folder / "model")
 

@@ -27,7 +27,9 @@ from quantale.cli import (
     doctor,
     evaluate,
     generate,
+    heal,
     inspect,
+    ladder,
     plan,
     quantize,
     recipes,
@@ -50,6 +52,8 @@ app.command("plan")(plan.plan)
 app.command("doctor")(doctor.doctor)
 app.command("train")(train.train)
 app.command("quantize")(quantize.quantize)
+app.command("heal")(heal.heal)
+app.command("ladder")(ladder.ladder)
 app.command("evaluate")(evaluate.evaluate)
 app.command("eval", hidden=True)(evaluate.evaluate)
 app.command("bench")(bench.bench)

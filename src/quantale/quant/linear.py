@@ -16,7 +16,9 @@ from transformers.pytorch_utils import Conv1D
 
 from quantale.core.errors import UsageError
 from quantale.quant.dispatch import Runner
+from quantale.quant.learned import LearnedWeight
 from quantale.quant.packed import Format, PackedTensor
+from quantale.quant.parts import separable
 from quantale.quant.sub_norm import SubNorm
 
 
@@ -31,6 +33,30 @@ class PackedModule(nn.Module):
         self._names = tuple(packed.tensors)
         for name, tensor in packed.tensors.items():
             self.register_buffer(name, tensor)
+        self.learned: LearnedWeight | None = None
+        """Scales and zero points that are in training; see `learn`."""
+
+    def learn(self, *, scales: bool, zeros: bool) -> bool:
+        """Begin to train scales and zero points; false where the format has none to train."""
+        layout = separable(self.format)
+        if layout is not None:
+            self.learned = LearnedWeight(layout, self.packed, scales=scales, zeros=zeros)
+        return layout is not None
+
+    def finish(self) -> None:
+        """Store what was learned, if anything, and go on as before."""
+        if self.learned is not None:
+            for name, tensor in self.learned.finished().tensors.items():
+                setattr(self, name, tensor)
+            self.learned = None
+            self.runner.forget(self)
+
+    def multiply(self, runner: Runner, owner: nn.Module, x: Tensor, bias: Tensor | None) -> Tensor:
+        """Multiply by the weight, as it is stored or as it is in training."""
+        layout = separable(self.format)
+        if self.learned is not None and layout is not None:
+            return layout.multiply(x, self.learned.parts(), bias)
+        return runner.linear(owner, x, self.packed, bias)
 
     @property
     def packed(self) -> PackedTensor:
@@ -71,7 +97,7 @@ class QuantLinear(PackedModule):
     def forward(self, x: Tensor) -> Tensor:
         """Multiply: (..., in) -> (..., out)."""
         x = x if self.norm is None else self.norm(x)
-        return self.runner.linear(self, x, self.packed, self.bias)
+        return self.multiply(self.runner, self, x, self.bias)
 
 
 class QuantEmbedding(PackedModule):
@@ -105,6 +131,8 @@ class QuantEmbedding(PackedModule):
 
     def lookup(self, input: Tensor) -> Tensor:  # noqa: A002  (the name that nn.Embedding gives it)
         """Return the rows alone: (...) integer -> (..., width) in the model's dtype."""
+        if self.learned is not None:
+            return functional.embedding(input, self.learned.parts().weight()).to(self.dtype)
         return self.format.rows(self.packed, input, self.dtype)
 
 
@@ -233,7 +261,7 @@ class TiedHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Multiply: (..., width) -> (..., entries)."""
-        return self.runner.linear(self, x, self.packed, self.bias)
+        return self._embedding[0].multiply(self.runner, self, x, self.bias)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "TiedHead":
         self.runner.forget(self)

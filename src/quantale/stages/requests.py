@@ -44,6 +44,56 @@ class QuantizeRequest:
 
 
 @dataclass(frozen=True)
+class HealRequest:
+    """One packed model to heal."""
+
+    model: str
+    """Directory or Hub name of the packed model."""
+    teacher: str
+    """Of the one in full precision."""
+    data: str
+    """What it reads, in the grammar of `--data`."""
+    parts: str = "scales,zeros,norms,biases"
+    """What is trained."""
+    steps: int = 300
+    """Optimizer steps."""
+    batch_size: int = 8
+    """Windows a step."""
+    learning_rate: float = 1e-2
+    """Peak rate."""
+    temperature: float = 1.0
+    """Of both models' distributions."""
+    label_weight: float = 0.0
+    """Share of the text's cross-entropy in the loss."""
+    seed: int = 0
+    """Of what is drawn from the data."""
+
+
+@dataclass(frozen=True)
+class LadderRequest:
+    """One model to make small, by the cheapest rung that loses little enough."""
+
+    model: str
+    """Directory or Hub name of the model in full precision."""
+    data: str
+    """What it is trained and measured on, in the grammar of `--data`."""
+    bits: str
+    """Of a weight: "1.58" for ternary, or 1 to 8."""
+    loss: float
+    """Largest rise of perplexity that is good enough, as a share."""
+    steps: int = 300
+    """Optimizer steps of each rung that trains."""
+    batch_size: int = 8
+    """Windows a step."""
+    documents: int = 100
+    """Validation documents that are measured."""
+    stop_after: str | None = None
+    """Name of the last rung that may be tried; None: all."""
+    seed: int = 0
+    """Of what is drawn from the data."""
+
+
+@dataclass(frozen=True)
 class BenchRequest:
     """Models to time beside one another; every combination of the three sweeps is timed."""
 

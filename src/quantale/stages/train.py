@@ -16,7 +16,7 @@ from quantale.core.records import read_json, write_json
 from quantale.core.run import Run, RunKey
 from quantale.data import tokenizers
 from quantale.models.build import build_model
-from quantale.models.load import load
+from quantale.models.load import load, local_folder, read_config
 from quantale.models.nanogpt_config import NanoGPTConfig
 from quantale.quant.cast import cast_rest
 from quantale.quant.save import write_model
@@ -61,8 +61,13 @@ def train_stage(
     with runs.making(out, key, resume=resume) as folder:
         model, tokenizer = beginning(recipe, corpus)
         job = TrainJob(recipe.train, corpus, tokenizer, recipe.seed)
-        teacher = None if recipe.train.teacher is None else teacher_of(recipe.train.teacher)
-        run_training(job, Start(model, teacher, seed=recipe.seed), folder, progress)
+        path = recipe.train.teacher
+        teacher = None if path is None else teacher_of(path, tokenizer)
+        stored = torch.float32
+        if recipe.model.kind == "pretrained":
+            stored = stored_dtype(local_folder(str(recipe.model.path)))
+        start = Start(model, teacher, seed=recipe.seed, dtype=stored)
+        run_training(job, start, folder, progress)
     return runs.open_run(out)
 
 
@@ -78,9 +83,27 @@ class TrainJob:
     """Of what a tuning method that packs leaves in full precision; None: float32."""
 
 
-def teacher_of(path: str | Path) -> Any:
-    """Load a model that others learn from: frozen, in evaluation mode."""
-    return load(path).model.requires_grad_(False)
+def teacher_of(path: str | Path, tokenizer: Any) -> Any:
+    """Load a model that others learn from: frozen, in evaluation mode.
+
+    Raises UsageError when its tokenizer is not that of the model that learns: a teacher says how
+    likely each token is, so both must mean the same by every number.
+    """
+    teacher = load(path)
+    known = [one for one in (teacher.tokenizer, tokenizer) if one is not None]
+    if len({tokenizers.tokenizer_sha256(one) for one in known}) > 1:
+        theirs, mine = map(len, known)
+        raise UsageError(
+            f"the teacher {path} has another tokenizer ({theirs} tokens) than the model "
+            f"({mine} tokens); take a teacher with the model's own tokenizer"
+        )
+    return teacher.model.requires_grad_(False)
+
+
+def stored_dtype(folder: Path) -> torch.dtype:
+    """Return the dtype in which the file of a model keeps what is not packed."""
+    found = read_config(folder).dtype
+    return found if isinstance(found, torch.dtype) else torch.float32
 
 
 def run_training(job: TrainJob, start: Start, folder: Path, progress: Progress) -> dict[str, Any]:

@@ -16,10 +16,11 @@ from quantale.core.run import Run, RunKey
 from quantale.models.load import load
 from quantale.quant.ledger import inspect
 from quantale.quant.proof import logits_digest
+from quantale.quant.save import PROOF_DTYPE, verify_saves
 from quantale.quant.whole import Methods
 from quantale.stages.corpus import Corpus
 from quantale.stages.quantize import Source
-from quantale.stages.train import TrainJob, run_training, teacher_of
+from quantale.stages.train import TrainJob, run_training, stored_dtype, teacher_of
 from quantale.stages.variants import make_methods, make_tuning
 from quantale.tuning import wrapping
 from quantale.tuning.method import Start, Tuning
@@ -53,8 +54,13 @@ class Tuned:
         return None if wanted is None else getattr(torch, wanted)
 
 
-def tune_stage(plan: Tuned, out: Path, *, resume: bool, progress: Progress) -> Run:
-    """Tune into a sealed run, its model in `model/`, or return the run that is there already."""
+def tune_stage(
+    plan: Tuned, out: Path, *, resume: bool, progress: Progress, verify: bool = False
+) -> Run:
+    """Tune into a sealed run, its model in `model/`, or return the run that is there already.
+
+    `verify`: load it in a fresh process before it is sealed; a pipeline verifies all at once.
+    """
     key = tune_key(plan)
     done = runs.sealed(out, key)
     if done is not None:
@@ -62,11 +68,15 @@ def tune_stage(plan: Tuned, out: Path, *, resume: bool, progress: Progress) -> R
         return done
     with runs.making(out, key, resume=resume) as folder:
         model, tokenizer, _ = load(plan.source.folder)
-        teacher = None if plan.teacher is None else teacher_of(plan.teacher.folder)
+        teacher = None if plan.teacher is None else teacher_of(plan.teacher.folder, tokenizer)
         job = TrainJob(plan.section, plan.corpus, tokenizer, plan.seed, plan.dtype)
-        start = Start(model, teacher, plan.methods, plan.seed)
+        stored = stored_dtype(plan.source.folder)
+        start = Start(model, teacher, plan.methods, plan.seed, dtype=stored)
         summary = run_training(job, start, folder, progress)
-        write_json(folder / "summary.json", {**summary, **describe(folder / "model")})
+        found = describe(folder / "model")
+        write_json(folder / "summary.json", {**summary, **found})
+        if verify:
+            verify_saves({folder / "model": found["logits_sha256"]}, PROOF_DTYPE)
     return runs.open_run(out)
 
 

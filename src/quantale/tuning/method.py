@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
+import torch
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -36,6 +37,8 @@ class Start:
     """What quantizes the model, for methods of the order `within`."""
     seed: int = 0
     """Of new parameters."""
+    dtype: torch.dtype = torch.float32
+    """In which the file of the model keeps what is not packed."""
 
 
 @dataclass(frozen=True)

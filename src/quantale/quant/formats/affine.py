@@ -16,7 +16,7 @@ point in its last group. With axis 0 the transposed weight is stored: read (in, 
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -26,6 +26,7 @@ from torch.nn import functional
 from quantale.core.errors import NumericalError, UsageError
 from quantale.quant import bitpack, groups
 from quantale.quant.packed import PackedTensor
+from quantale.quant.parts import Parts
 from quantale.quant.rows import joined
 from quantale.quant.scales import DTYPES, ScaleStore
 
@@ -236,6 +237,27 @@ class Affine:
     def apply(self, x: Tensor, packed: PackedTensor, bias: Tensor | None) -> Tensor:
         """Multiply by the dequantized weight in the dtype of x: (..., in) -> (..., out)."""
         return functional.linear(x, self.dequantize(packed, x.dtype), bias)
+
+    def take_apart(self, packed: PackedTensor) -> Parts:
+        """Return codes, scales and zero points."""
+        width, grid = self._laid(packed.shape)[1], self.grid_of(packed)
+        codes = bitpack.unpack(packed.tensors["weight"], self.bits, self.size(width))
+        free = self.zero_dtype is not None
+        return Parts(codes, grid.scale, grid.zero_point, width, self.axis == 0, free)
+
+    def as_stored(self, parts: Parts) -> Parts:
+        """Return the parts with scales and zero points rounded as stored."""
+        grid = self.rounded(parts.scale, parts.zero_point)
+        return replace(parts, scale=grid.scale, zero_point=grid.zero_point)
+
+    def put_together(self, packed: PackedTensor, parts: Parts) -> PackedTensor:
+        """Return the weight with the same codes and these scales and zero points."""
+        grid = self.rounded(parts.scale, parts.zero_point)
+        return self.store(parts.units.clone(), grid, packed.shape)
+
+    def multiply(self, x: Tensor, parts: Parts, bias: Tensor | None) -> Tensor:
+        """Multiply by the parts' weight in the dtype of x: (..., in) -> (..., out)."""
+        return functional.linear(x, parts.weight().to(x.dtype), bias)
 
     def grid_of(self, packed: PackedTensor) -> Grid:
         """Return the stored grid, as float32."""

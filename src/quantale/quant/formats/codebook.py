@@ -12,7 +12,7 @@ format and is not stored with each weight.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ from torch.nn import functional
 from quantale.core.errors import UsageError
 from quantale.quant import bitpack, groups
 from quantale.quant.packed import PackedTensor
+from quantale.quant.parts import Parts
 from quantale.quant.rows import joined
 from quantale.quant.scales import ScaleStore, nearest
 from quantale.quant.tables import values_of
@@ -126,9 +127,31 @@ class Codebook:
         """Multiply by the dequantized weight in the dtype of x: (..., in) -> (..., out)."""
         return functional.linear(x, self.dequantize(packed, x.dtype), bias)
 
+    def take_apart(self, packed: PackedTensor) -> Parts:
+        """Return the table's values (float32) and scales."""
+        width = packed.shape[1]
+        scale = self.store_of_scales.read(packed.tensors)
+        return Parts(self._units(packed.tensors["weight"], width), scale, None, width)
+
+    def as_stored(self, parts: Parts) -> Parts:
+        """Return the parts with scales rounded as stored."""
+        return replace(parts, scale=self.store_of_scales.rounded(parts.scale))
+
+    def put_together(self, packed: PackedTensor, parts: Parts) -> PackedTensor:
+        """Return the weight with the same codes and these scales."""
+        scales = self.store_of_scales.store(parts.scale)
+        return PackedTensor(self, packed.shape, {**packed.tensors, **scales})
+
+    def multiply(self, x: Tensor, parts: Parts, bias: Tensor | None) -> Tensor:
+        """Multiply by the parts' weight in the dtype of x: (..., in) -> (..., out)."""
+        return functional.linear(x, parts.weight().to(x.dtype), bias)
+
     def _values(self, stored: Tensor, scale: Tensor, pick: slice | Tensor, width: int) -> Tensor:
-        codes = bitpack.unpack(stored, self.bits, groups.size(self.group_size, width))
-        table = torch.tensor(values_of(self.table), dtype=torch.float32, device=stored.device)
-        values = table[codes.to(torch.int32)]
+        values = self._units(stored, width)
         scale = scale if self.group_size == "tensor" else scale[pick]
         return values.mul_(scale.unsqueeze(-1)).flatten(1)[:, :width]
+
+    def _units(self, stored: Tensor, width: int) -> Tensor:
+        codes = bitpack.unpack(stored, self.bits, groups.size(self.group_size, width))
+        table = torch.tensor(values_of(self.table), dtype=torch.float32, device=stored.device)
+        return table[codes.to(torch.int32)]

@@ -15,7 +15,7 @@ With activations of 8 bits and one scale a row or tensor the sum is one of whole
 same bits in any order of summation.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -25,6 +25,7 @@ from torch.nn import functional
 from quantale.core.errors import UsageError
 from quantale.quant import groups, tritpack
 from quantale.quant.packed import PackedTensor
+from quantale.quant.parts import Parts
 from quantale.quant.rows import joined
 from quantale.quant.scales import ScaleStore
 
@@ -107,10 +108,31 @@ class Ternary:
         """
         if self.activation_bits is None:
             return functional.linear(x, self.dequantize(packed, x.dtype), bias)
+        return self.multiply(x, self.take_apart(packed), bias)
+
+    def take_apart(self, packed: PackedTensor) -> Parts:
+        """Return trits (int8) and scales."""
+        width = packed.shape[1]
+        scale = self.store_of_scales.read(packed.tensors)
+        return Parts(self._trits(packed.tensors["weight"], width), scale, None, width)
+
+    def as_stored(self, parts: Parts) -> Parts:
+        """Return the parts with scales rounded as stored."""
+        return replace(parts, scale=self.store_of_scales.rounded(parts.scale))
+
+    def put_together(self, packed: PackedTensor, parts: Parts) -> PackedTensor:
+        """Return the weight with the same trits and these scales."""
+        scales = self.store_of_scales.store(parts.scale)
+        return PackedTensor(self, packed.shape, {**packed.tensors, **scales})
+
+    def multiply(self, x: Tensor, parts: Parts, bias: Tensor | None) -> Tensor:
+        """Multiply (..., in) -> (..., out) by the weight of the parts; see `apply`."""
+        if self.activation_bits is None:
+            return functional.linear(x, parts.weight().to(x.dtype), bias)
         exact = x.to(torch.float32)
         step = _steps(exact)
         codes: Tensor = _Codes.apply(exact, step)  # type: ignore[no-untyped-call]
-        out = self._sums(codes, packed) * step
+        out = self._sums(codes, parts) * step
         return (out if bias is None else out + bias).to(x.dtype)
 
     def seen(self, x: Tensor) -> Tensor:
@@ -121,13 +143,12 @@ class Ternary:
         step = _steps(exact)
         return _codes(exact, step).mul_(step).to(x.dtype)
 
-    def _sums(self, codes: Tensor, packed: PackedTensor) -> Tensor:
+    def _sums(self, codes: Tensor, parts: Parts) -> Tensor:
         """Return the products with whole-numbered inputs, scaled by the weight's scales."""
         if isinstance(self.group_size, int):
-            return functional.linear(codes, self.dequantize(packed))
-        trits = self._trits(packed.tensors["weight"], packed.shape[1])
-        scale = self.store_of_scales.read(packed.tensors)
-        return functional.linear(codes, trits.to(torch.float32).flatten(1)) * scale.squeeze(-1)
+            return functional.linear(codes, parts.weight())
+        trits = parts.units.to(torch.float32).flatten(1)
+        return functional.linear(codes, trits) * parts.scale.squeeze(-1)
 
     def _trits(self, stored: Tensor, width: int) -> Tensor:
         return tritpack.unpack(stored, groups.size(self.group_size, width))
