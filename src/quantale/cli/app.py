@@ -28,6 +28,7 @@ from quantale.cli import (
     evaluate,
     generate,
     inspect,
+    merge,
     plan,
     quantize,
     recipes,
@@ -50,6 +51,7 @@ app.command("plan")(plan.plan)
 app.command("doctor")(doctor.doctor)
 app.command("train")(train.train)
 app.command("quantize")(quantize.quantize)
+app.command("merge")(merge.merge)
 app.command("evaluate")(evaluate.evaluate)
 app.command("eval", hidden=True)(evaluate.evaluate)
 app.command("bench")(bench.bench)

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from quantale.core.errors import UsageError, nearest
-from quantale.core.registry import METHODS, PROTOCOLS, ROUTES, Registry
+from quantale.core.registry import METHODS, PROTOCOLS, ROUTES, TUNINGS, Registry
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
@@ -24,6 +24,11 @@ def check_models(models: list[str]) -> None:
 def check_method(method: str) -> None:
     """Raise UsageError for a method that no file or entry point names."""
     _check_name("method", method, METHODS)
+
+
+def check_tuning(method: str) -> None:
+    """Raise UsageError for a tuning method that no file or entry point names."""
+    _check_name("training method", method, TUNINGS)
 
 
 def check_protocol(protocol: str) -> None:

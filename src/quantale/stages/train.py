@@ -15,9 +15,11 @@ from quantale.core.recipe_training import TrainSection
 from quantale.core.records import read_json, write_json
 from quantale.core.run import Run, RunKey
 from quantale.data import tokenizers
+from quantale.models.adapter_record import is_adapted
 from quantale.models.build import build_model
 from quantale.models.load import load
 from quantale.models.nanogpt_config import NanoGPTConfig
+from quantale.quant.linear import parameters
 from quantale.quant.save import write_model
 from quantale.stages.corpus import Corpus, open_corpus
 from quantale.stages.training_data import training_data
@@ -61,7 +63,9 @@ def train_stage(
         model, tokenizer = _start(recipe, corpus)
         job = TrainJob(recipe.train, corpus, tokenizer, recipe.seed)
         teacher = None if recipe.train.teacher is None else teacher_of(recipe.train.teacher)
-        run_training(job, Start(model, teacher, seed=recipe.seed), folder, progress)
+        base = recipe.model.path if recipe.model.kind == "pretrained" else None
+        start = Start(model, teacher, seed=recipe.seed, base=base)
+        run_training(job, start, folder, progress)
     return runs.open_run(out)
 
 
@@ -89,10 +93,13 @@ def run_training(job: TrainJob, start: Start, folder: Path, progress: Progress) 
     tuning = make_tuning(section.method, section.settings)
     if tuning.needs_teacher and start.teacher is None:
         raise UsageError(f"the tuning method {section.method} needs a teacher")
+    if is_adapted(start.model):
+        raise UsageError("an adapter cannot be trained further; merge it, then train the result")
     context = int(start.model.config.max_position_embeddings)
     data = training_data(section, job.corpus, tokenizer, context, job.seed)
     work = tuning.begin(start)
     weights = list(work.objective.trainable(work.model).values())
+    total = parameters(work.model)
     settings = _settings(section, job.seed)
     result = train(work.model, work.objective, data, settings, folder, progress)
     model = work.finish()
@@ -100,8 +107,9 @@ def run_training(job: TrainJob, start: Start, folder: Path, progress: Progress) 
     write_model(model, tokenizer, folder / "model")
     summary = {
         **_summary(job, result),
-        "parameters": sum(p.numel() for p in work.model.parameters()),
+        "parameters": total,
         "trainable_parameters": sum(p.numel() for p in weights),
+        **work.record(),
     }
     write_json(folder / "summary.json", summary)
     write_json(folder / "cost.json", _cost(result))

@@ -54,7 +54,7 @@ def tune_stage(plan: Tuned, out: Path, *, resume: bool, progress: Progress) -> R
         model, tokenizer, _ = load(plan.source.folder)
         teacher = None if plan.teacher is None else teacher_of(plan.teacher.folder)
         job = TrainJob(plan.section, plan.corpus, tokenizer, plan.seed)
-        start = Start(model, teacher, plan.methods, plan.seed)
+        start = Start(model, teacher, plan.methods, plan.seed, str(plan.source.folder))
         summary = run_training(job, start, folder, progress)
         write_json(folder / "summary.json", {**summary, **describe(folder / "model")})
     return runs.open_run(out)

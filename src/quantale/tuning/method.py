@@ -5,9 +5,9 @@ the model that it is given, and returns what the loop trains, by which loss, and
 is written comes of it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -36,6 +36,8 @@ class Start:
     """What quantizes the model, for methods of the order `within`."""
     seed: int = 0
     """Of new parameters."""
+    base: str | None = None
+    """Folder or Hub name that the model was loaded from; None for one that was never saved."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +50,17 @@ class Work:
     """What is trained in it, by which loss."""
     finish: Callable[[], Any]
     """Called once after the training: the model to write, a transformers or a peft model."""
+    record: Callable[[], Mapping[str, Any]] = dict
+    """Called after `finish`: what the summary says of this method, JSON-able."""
 
 
 class Tuning(Protocol):
     """A plug-in of `quantale.tuning.methods`."""
 
-    order: ClassVar[Order]
-    """When a variant with this method is quantized."""
+    @property
+    def order(self) -> Order:
+        """When a variant with this method is quantized."""
+        ...
 
     @property
     def needs_teacher(self) -> bool:
