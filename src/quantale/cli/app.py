@@ -30,6 +30,7 @@ from quantale.cli import (
     heal,
     inspect,
     ladder,
+    merge,
     plan,
     quantize,
     recipes,
@@ -54,6 +55,7 @@ app.command("train")(train.train)
 app.command("quantize")(quantize.quantize)
 app.command("heal")(heal.heal)
 app.command("ladder")(ladder.ladder)
+app.command("merge")(merge.merge)
 app.command("evaluate")(evaluate.evaluate)
 app.command("eval", hidden=True)(evaluate.evaluate)
 app.command("bench")(bench.bench)

@@ -1,12 +1,15 @@
 """`quantale train`: a recipe's training, or fine-tuning of a model on a data set."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Option
 
-from quantale.cli.arguments import check_models, check_tuning, folder_name
+from quantale.cli.arguments import check_method, check_models, check_tuning, folder_name
 from quantale.cli.options import Debug, Json, Out, RecipeSeed, Resume, Sets, with_seed
+from quantale.cli.quantize import parse_preset
 from quantale.cli.terminal import Terminal, pairs
 from quantale.core.errors import UsageError
 
@@ -23,6 +26,24 @@ _FINE_TUNING = {
     "evaluate_every": 100,
     "checkpoint_every": 100,
 }
+_OF_METHOD: Mapping[str, Mapping[str, Any]] = {
+    "lora": {"learning_rate": 2e-4, "min_learning_rate": 2e-5, "weight_decay": 0.0},
+}
+"""What a method wants otherwise: adapters begin as zeros and move at larger rates."""
+
+Method = Annotated[
+    str | None, Option("--method", help="full, lora or another tuning method [default: full].")
+]
+Rank = Annotated[int | None, Option("--rank", min=1, help="Of low-rank adapters.")]
+Alpha = Annotated[float | None, Option("--alpha", help="Adapters are scaled by alpha / rank.")]
+Teacher = Annotated[
+    str | None, Option("--teacher", metavar="M", help="Model to learn from, where that is done.")
+]
+Quantize = Annotated[
+    str | None,
+    Option("--quantize", metavar="METHOD", help="Quantize --model first: nf4 makes it QLoRA."),
+]
+Preset = Annotated[str | None, Option("--preset", help="Of --quantize, as w4g64.")]
 
 
 def train(
@@ -31,12 +52,12 @@ def train(
     ] = None,
     model: Annotated[str | None, typer.Option("--model", help="Fine-tune this model.")] = None,
     data: Annotated[str | None, typer.Option("--data", help="Corpus, Hub name or file.")] = None,
-    method: Annotated[
-        str, typer.Option("--method", help="Tuning method, as full or distill.")
-    ] = "full",
-    teacher: Annotated[
-        str | None, typer.Option("--teacher", metavar="T", help="Model that --method learns from.")
-    ] = None,
+    method: Method = None,
+    rank: Rank = None,
+    alpha: Alpha = None,
+    teacher: Teacher = None,
+    quantize: Quantize = None,
+    preset: Preset = None,
     sets: Sets = [],  # noqa: B006  typer's way to say "none given"
     out: Out = None,
     resume: Resume = False,
@@ -45,42 +66,57 @@ def train(
     debug: Debug = False,
 ) -> None:
     """Train a recipe's model, or fine-tune --model on --data."""
-    check_tuning(method)
+    if method is not None:
+        check_tuning(method)
+    if teacher is not None:
+        check_models([teacher])
+    packing = _packing(quantize, preset, model)
+    asked = {"method": method, "settings.rank": rank, "settings.alpha": alpha, "teacher": teacher}
+    given = [f"train.{key}={value}" for key, value in asked.items() if value is not None]
     terminal = Terminal(as_json, debug)
-    resolved = _resolve(recipe, model, data, with_seed(sets, seed), _asked(method, teacher))
+    resolved = _resolve(recipe, model, data, with_seed([*given, *sets], seed), method)
     folder = out or Path("runs") / resolved.recipe.name / "train"
-    from quantale.stages.train import train_command
-
     with terminal.progress() as progress:
-        result = train_command(resolved, folder, resume=resume, progress=progress)
+        if packing is None:
+            from quantale.stages.train import train_command
+
+            result = train_command(resolved, folder, resume=resume, progress=progress)
+        else:
+            from quantale.stages.train_packed import train_packed
+
+            result = train_packed(resolved, packing, folder, resume=resume, progress=progress)
     terminal.result(result, pairs(result))
 
 
-def _asked(method: str, teacher: str | None) -> dict[str, str]:
-    """Return what the options say of the training, by key of the section `train`."""
-    if teacher is not None:
-        check_models([teacher])
-    return {"method": method, **({} if teacher is None else {"teacher": teacher})}
+def _packing(quantize: str | None, preset: str | None, model: str | None) -> dict[str, Any] | None:
+    """Return how the model is quantized before it is trained."""
+    settings = parse_preset(preset)
+    if quantize is None:
+        if settings:
+            raise UsageError("--preset belongs to --quantize")
+        return None
+    if model is None:
+        raise UsageError("--quantize needs --model; a recipe's variants say it for themselves")
+    check_method(quantize)
+    return {"method": quantize, **settings}
 
 
 def _resolve(
-    recipe: str | None, model: str | None, data: str | None, sets: list[str], asked: dict[str, str]
+    recipe: str | None, model: str | None, data: str | None, sets: list[str], method: str | None
 ) -> "ResolvedRecipe":
     from quantale.core.recipe_file import load_recipe
 
     if (recipe is None) == (model is None):
         raise UsageError("train needs either a recipe or --model M --data D")
     if recipe is not None:
-        if asked != {"method": "full"}:
-            raise UsageError("--method and --teacher go with --model; a recipe says it in `train`")
         return load_recipe(recipe, [*([f"data={data}"] if data else []), *sets])
     if model is None or data is None:
         raise UsageError("train --model needs --data")
     check_models([model])
-    return _fine_tuning(model, data, sets, asked)
+    return _fine_tuning(model, data, sets, method or "full")
 
 
-def _fine_tuning(model: str, data: str, sets: list[str], asked: dict[str, str]) -> "ResolvedRecipe":
+def _fine_tuning(model: str, data: str, sets: list[str], method: str) -> "ResolvedRecipe":
     from quantale.core.recipe_file import Draft, resolve
 
     draft: dict[str, Any] = {
@@ -88,11 +124,10 @@ def _fine_tuning(model: str, data: str, sets: list[str], asked: dict[str, str]) 
         "data": {"source": data},
         "tokenizer": {"kind": "pretrained"},
         "model": {"kind": "pretrained", "path": model},
-        "train": {**_FINE_TUNING, **asked},
+        "train": {**_FINE_TUNING, **_OF_METHOD.get(method, {})},
     }
     places: dict[tuple[str | int, ...], str] = {
         ("model", "path"): "--model",
         ("data", "source"): "--data",
-        **{("train", key): f"--{key}" for key in asked},
     }
     return resolve(Draft(draft, places), sets, f"train --model {model}")

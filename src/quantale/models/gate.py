@@ -21,6 +21,9 @@ JSON_LIMIT = 16 * 2**20
 TOKENIZER_LIMIT = 256 * 2**20
 """Largest tokenizer.json that is read, in bytes; real vocabularies of 260,000 entries need 35e6."""
 
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+"""The two files of a peft adapter."""
+
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
@@ -64,6 +67,18 @@ def check_folder(folder: Path) -> dict[str, TensorEntry]:
     tensors = _check_weights(folder)
     _check_layer_count(config, len(tensors), folder / "config.json")
     return tensors
+
+
+def check_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, TensorEntry]]:
+    """Return configuration and stored tensors of an adapter folder; raises ModelFileError."""
+    config = read_json_object(folder / ADAPTER_CONFIG)
+    for path in sorted(folder.glob("*.json")):
+        limit = TOKENIZER_LIMIT if path.name == "tokenizer.json" else JSON_LIMIT
+        _parse_json(_read_capped(path, limit), path)
+    weights = folder / ADAPTER_WEIGHTS
+    if not weights.is_file():
+        raise ModelFileError(f"{folder}: {ADAPTER_WEIGHTS} is missing; pickles are never opened")
+    return config, read_header(weights)
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -148,8 +163,8 @@ def _refuse_foreign_names(config: dict[str, Any], folder: Path) -> None:
     """Refuse the two ways in which a folder makes transformers read weights from elsewhere."""
     if "transformers_weights" in config:
         raise ModelFileError(f"{folder / 'config.json'}: 'transformers_weights' is not accepted")
-    if (folder / "adapter_config.json").exists():
-        raise ModelFileError(f"{folder}: holds an adapter, not a model; name its base model")
+    if (folder / ADAPTER_CONFIG).exists():
+        raise ModelFileError(f"{folder}: holds an adapter, not a model; merge it, or name its base")
 
 
 def _check_layer_count(config: dict[str, Any], tensors: int, path: Path) -> None:

@@ -60,15 +60,40 @@ def load(
 ) -> LoadedModel:
     """Load a local folder or a Hub name.
 
-    dtype: of what is not packed; None for the one it was saved in.
+    The folder of an adapter gives its base with the adapter in it; the base's hash must be the
+    recorded one. dtype: of what is not packed; None for the one it was saved in.
     Raises ModelFileError for files that are refused or do not fit together, HubError when the Hub
     does not deliver and EnvironmentLackingError for a device that is not there.
     """
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise EnvironmentLackingError(f"device {device!r} was wanted, but torch sees no GPU")
     folder = local_folder(path_or_name)
-    model = _load_model(check_model(folder), folder, dtype)
-    return LoadedModel(model.to(device).eval(), load_tokenizer(folder), folder)
+    if (folder / gate.ADAPTER_CONFIG).is_file():
+        model, base = _load_adapter(folder, dtype)
+        tokenizer = load_tokenizer(folder) or load_tokenizer(base)
+    else:
+        model = _load_model(check_model(folder), folder, dtype)
+        tokenizer = load_tokenizer(folder)
+    return LoadedModel(model.to(device).eval(), tokenizer, folder)
+
+
+def _load_adapter(folder: Path, dtype: torch.dtype | None) -> tuple[Any, Path]:
+    """Return the base with the adapter in it, and where the base lies."""
+    from quantale.models import adapters  # peft takes a second, and needs what is defined here
+    from quantale.models.adapter_record import base_of, read_record
+
+    _check_seal(folder)
+    base = base_of(folder)
+    config, tensors = adapters.read_adapter(folder)
+    config.base_model_name_or_path = str(base)
+    model = _load_model(check_model(base), base, dtype)
+    try:
+        adapters.put_on(model, config, tensors)
+    except ModelFileError as error:
+        raise ModelFileError(f"{folder}: {error}") from error
+    check_finite(model, folder)
+    model.config.training_seed = read_record(folder).training_seed
+    return model, base
 
 
 def local_folder(path_or_name: str | Path) -> Path:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from quantale.models.adapter_record import bare
 from quantale.quant.linear import QuantLinear
 
 Errors = dict[str, dict[str, float]]
@@ -33,13 +34,13 @@ def output_errors(
             whole[name] += (out if bias is None else out - bias).square().sum()
             for variant, model in variants.items():
                 other = model.get_submodule(name)
-                if isinstance(other, QuantLinear):
+                if isinstance(getattr(other, "base_layer", other), QuantLinear):
                     wrong[variant][name] += (other(args[0]) - out).square().sum()
 
         return compare
 
     names = {
-        name
+        bare(name)
         for model in variants.values()
         for name, module in model.named_modules()
         if isinstance(module, QuantLinear)

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from quantale.core.errors import ModelFileError
+from quantale.models import gate
+from quantale.models.adapter_record import bare, base_of, is_adapter_tensor
 from quantale.models.gate import read_header
 from quantale.quant.dispatch import fast_kernels, kernels, select
 from quantale.quant.hf import names_in_memory
@@ -23,14 +25,17 @@ from quantale.quant.packed import PackedTensor
 from quantale.quant.sites import EMBEDDING_ROLES, LINEAR_ROLES, Site, list_sites
 from quantale.quant.stored import StoredSite
 
-COMPONENTS = ("linear", "embedding", "head", "norm", "other", "metadata")
-"""`metadata` holds scales, zero points and file headers."""
+COMPONENTS = ("linear", "embedding", "head", "norm", "other", "adapter", "metadata")
+"""`adapter` holds what an adapter's file adds to its base; `metadata` scales, zero points and
+file headers."""
 _COMPONENT_OF = {
     **dict.fromkeys(LINEAR_ROLES, "linear"),
     **dict.fromkeys(EMBEDDING_ROLES, "embedding"),
     "head": "head",
     "norm": "norm",
 }
+_ADAPTER = "adapter/"
+"""In front of the names of an adapter's file."""
 _SUPPORT = (
     "*config.json",
     "tokenizer*",
@@ -78,6 +83,8 @@ class Ledger:
     parameters: int
     """Weights that the model stands for, tied ones once. (transformers' own `num_parameters()`
     counts only what is left in full precision: packed codes are buffers.)"""
+    adapter_parameters: int
+    """Those of them that an adapter adds to its base; only they were trained."""
     components: Mapping[str, int]
     """Bytes by component; adds up to bytes_on_disk, or to bytes_resident in memory."""
     sites: tuple[SiteLine, ...]
@@ -103,6 +110,7 @@ class Ledger:
             "bytes_resident": self.bytes_resident,
             "support_bytes": self.support_bytes,
             "parameters": self.parameters,
+            "adapter_parameters": self.adapter_parameters,
             "bits_per_weight": self.bits_per_weight,
             "bits_per_weight_all": self.bits_per_weight_all,
             "components": dict(self.components),
@@ -128,7 +136,10 @@ class Ledger:
 def inspect(
     model: PreTrainedModel | tuple[PreTrainedModel, Any], folder: Path | None = None
 ) -> Ledger:
-    """Return the ledger of a loaded model; with its folder also of the bytes on disk."""
+    """Return the ledger of a loaded model; with its folder also of the bytes on disk.
+
+    An adapter's ledger is that of its base with one more component.
+    """
     network: PreTrainedModel = model[0] if isinstance(model, tuple) else model
     stored = {site.name: site for site in stored_sites(network)}
     owners = _owners(network, stored)
@@ -136,8 +147,10 @@ def inspect(
     sizes = _resident(network) if folder is None else _on_disk(folder)
     inside = names_in_memory(network, sizes)
     for name, size in sizes.items():
-        owner = owners.get(inside[name])
-        components[owner or _plain_component(network, inside[name])] += size
+        owner = owners.get(bare(inside[name]))
+        component = owner or _plain_component(network, inside[name])
+        is_added = name.startswith(_ADAPTER) or is_adapter_tensor(name)
+        components["adapter" if is_added else component] += size
     support = None
     if folder is not None:
         found = {path for pattern in _SUPPORT for path in folder.glob(pattern)}
@@ -147,6 +160,9 @@ def inspect(
         bytes_resident=sum(_resident(network).values()),
         support_bytes=support,
         parameters=_parameters(network, stored),
+        adapter_parameters=sum(
+            p.numel() for name, p in network.named_parameters() if is_adapter_tensor(name)
+        ),
         components=components,
         sites=tuple(_lines(network, stored)),
     )
@@ -161,6 +177,8 @@ def stored_sites(model: PreTrainedModel) -> list[StoredSite]:
 def _on_disk(folder: Path) -> dict[str, int]:
     """Bytes of each tensor in the weight files, and of their headers."""
     found: dict[str, int] = {}
+    if (folder / gate.ADAPTER_CONFIG).is_file():
+        return _on_disk(base_of(folder)) | _of_adapter(folder / gate.ADAPTER_WEIGHTS)
     for path in sorted(folder.glob("*.safetensors")):
         tensors = read_header(path)
         found |= {name: entry.end - entry.start for name, entry in tensors.items()}
@@ -169,6 +187,13 @@ def _on_disk(folder: Path) -> dict[str, int]:
         )
     if not found:
         raise ModelFileError(f"{folder}: holds no safetensors file")
+    return found
+
+
+def _of_adapter(path: Path) -> dict[str, int]:
+    tensors = read_header(path)
+    found = {f"{_ADAPTER}{name}": entry.end - entry.start for name, entry in tensors.items()}
+    found[f"{path.name} header"] = path.stat().st_size - sum(found.values())
     return found
 
 
@@ -186,7 +211,7 @@ def _resident(model: nn.Module) -> dict[str, int]:
 
 def _owners(model: PreTrainedModel, stored: Mapping[str, StoredSite]) -> dict[str, str]:
     """Component of every tensor of a site."""
-    plain = {site.name: site.role for site in list_sites(model)}
+    plain = {name: site.role for name, site in _plain_sites(model).items()}
     packed = {site.name: site.role for site in stored.values()}
     found = {}
     for name, role in (plain | packed).items():
@@ -215,24 +240,29 @@ def _parameters(model: PreTrainedModel, stored: Mapping[str, StoredSite]) -> int
 
 
 def _lines(model: PreTrainedModel, stored: Mapping[str, StoredSite]) -> list[SiteLine]:
-    plain = {s.name: _plain_line(model, s) for s in list_sites(model) if s.role != "norm"}
+    sites = _plain_sites(model).items()
+    plain = {name: _plain_line(model, name, s) for name, s in sites if s.role != "norm"}
     packed = {name: _packed_line(model, site) for name, site in stored.items()}
     lines = plain | packed
     return [lines[name] for name, _ in model.named_modules() if name in lines]
 
 
-def _plain_line(model: PreTrainedModel, site: Site) -> SiteLine:
+def _plain_sites(model: PreTrainedModel) -> dict[str, Site]:
+    """Return the sites in full precision by their names in the base."""
+    return {bare(s.name): s for s in list_sites(model) if not is_adapter_tensor(s.name)}
+
+
+def _plain_line(model: PreTrainedModel, name: str, site: Site) -> SiteLine:
     weight = site.weight(model)
     size = weight.element_size()
     kind = str(weight.dtype).removeprefix("torch.")
     nbytes = weight.numel() * size
-    return SiteLine(
-        site.name, site.role, site.shape, "none", kind, 8.0 * size, nbytes, "torch", "torch"
-    )
+    return SiteLine(name, site.role, site.shape, "none", kind, 8.0 * size, nbytes, "torch", "torch")
 
 
 def _packed_line(model: PreTrainedModel, site: StoredSite) -> SiteLine:
-    module = model.get_submodule(site.name)
+    found = model.get_submodule(site.name)
+    module = getattr(found, "base_layer", found)
     if not isinstance(module, PackedModule):
         raise ModelFileError(f"{site.name}: listed as packed, but it is a {type(module).__name__}")
     packed = module.packed
@@ -282,7 +312,7 @@ def kernel_names(model: PreTrainedModel) -> dict[str, str]:
     """
     lines = [line for line in inspect(model).sites if line.method != "none"]
     ran = {
-        name: module.runner.name
+        bare(name): module.runner.name
         for name, module in model.named_modules()
         if isinstance(module, QuantLinear) and module.runner.name is not None
     }

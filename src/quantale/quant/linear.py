@@ -99,6 +99,13 @@ class QuantLinear(PackedModule):
         x = x if self.norm is None else self.norm(x)
         return self.multiply(self.runner, self, x, self.bias)
 
+    @staticmethod
+    def adapter_layer() -> type[nn.Module]:
+        """Return the class that puts an adapter of peft beside such a layer."""
+        from quantale.quant.lora import QuantLoraLinear  # peft takes a second to import
+
+        return QuantLoraLinear
+
 
 class QuantEmbedding(PackedModule):
     """An embedding over a packed (entries, width) weight; unpacks only the rows it needs.
@@ -271,3 +278,10 @@ class TiedHead(nn.Module):
     def __deepcopy__(self, memo: dict[int, Any]) -> "TiedHead":
         embedding = copy.deepcopy(self._embedding[0], memo)
         return TiedHead(embedding, copy.deepcopy(self.bias, memo))
+
+
+def parameters(model: nn.Module) -> int:
+    """Return how many weights a model stands for, packed ones included and tied ones once."""
+    packed = [module.shape for module in model.modules() if isinstance(module, PackedModule)]
+    plain = sum(parameter.numel() for parameter in model.parameters())
+    return plain + sum(rows * width for rows, width in packed)

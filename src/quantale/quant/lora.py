@@ -13,8 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from peft import LoraConfig, PeftModel
+from peft.tuners.lora.dora import DoraLinearLayer
 from peft.tuners.lora.layer import Linear
+from peft.tuners.lora.variants import DoraLinearVariant
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from quantale.core.errors import UsageError
@@ -22,6 +26,62 @@ from quantale.quant.linear import QuantLinear
 
 _INITIAL = (True, False, "gaussian", "orthogonal")
 """Initial values that do not look at the base weight."""
+
+
+class PackedDora(DoraLinearVariant):  # type: ignore[misc]
+    """DoRA over a packed weight: W' = m (W + s B A) / |W + s B A|, norms along the input.
+
+    Liu et al., "DoRA: Weight-Decomposed Low-Rank Adaptation", arXiv 2402.09353, equation 5; the
+    norm is a constant to the gradient (section 4.3). Norm and magnitude need nothing but the
+    dequantized weight, which is unpacked for every forward pass.
+    """
+
+    @staticmethod
+    def init(module: Any, adapter_name: str, **kwargs: Any) -> None:
+        """Begin with the norms of the dequantized weight as magnitudes."""
+        del kwargs
+        if not module.lora_magnitude_vector:
+            module.adapter_layer_names = (*module.adapter_layer_names, "lora_magnitude_vector")
+        first = module.lora_A[adapter_name].weight
+        layer = DoraLinearLayer(fan_in_fan_out=False)
+        layer.update_layer(
+            base_layer=_Unpacked(module.get_base_layer(), first.dtype),
+            lora_A=first,
+            lora_B=module.lora_B[adapter_name].weight,
+            scaling=module.scaling[adapter_name],
+        )
+        module.lora_magnitude_vector[adapter_name] = layer
+
+    @staticmethod
+    def forward(
+        module: Any, active_adapter: str, x: Tensor, result: Tensor, **kwargs: Any
+    ) -> Tensor:
+        """Return the layer's output, (..., out); result: that of the packed layer."""
+        del kwargs
+        dropout, base_result = module.lora_dropout[active_adapter], result
+        if module.training and not isinstance(dropout, nn.Identity):
+            x, base_result = dropout(x), None  # type: ignore[assignment]
+        change: Tensor = module.lora_magnitude_vector[active_adapter](
+            x,
+            lora_A=module.lora_A[active_adapter],
+            lora_B=module.lora_B[active_adapter],
+            scaling=module.scaling[active_adapter],
+            base_layer=_Unpacked(module.get_base_layer(), x.dtype),
+            base_result=base_result,
+            adapter_name=active_adapter,
+        )
+        return result + change
+
+
+class _Unpacked(nn.Module):
+    """A packed layer as DoRA reads it: a weight and a bias."""
+
+    def __init__(self, layer: QuantLinear, dtype: torch.dtype) -> None:
+        super().__init__()
+        with torch.no_grad():
+            weight = layer.packed.dequantize(dtype)
+        self.weight = nn.Parameter(weight, requires_grad=False)
+        self.bias = layer.bias
 
 
 class QuantLoraLinear(Linear):  # type: ignore[misc]
@@ -33,9 +93,21 @@ class QuantLoraLinear(Linear):  # type: ignore[misc]
             super().__init__(base_layer, *args, **kwargs)
 
     @property
-    def lora_variants(self) -> dict[tuple[str, ...], None]:
-        """Plain LoRA alone: the variants read or rescale the base weight."""
-        return {(): None}
+    def lora_variants(self) -> dict[tuple[str, ...], Any]:
+        """Plain LoRA and DoRA; other variants change the base weight."""
+        return {(): None, ("use_dora",): PackedDora}
+
+    @torch.no_grad()
+    def orthogonal_init(self, adapter_name: str) -> None:
+        """Begin with A and B whose product is zero: they use different rows of one rotation.
+
+        peft's own gives them the dtype of the base weight, which is that of codes here.
+        """
+        rank = self.r[adapter_name]
+        rotation = torch.linalg.qr(torch.randn(rank, rank))[0]
+        first, second = self.lora_A[adapter_name].weight, self.lora_B[adapter_name].weight
+        first.copy_(torch.randn(self.in_features, rank // 2).mm(rotation[0::2]).t() / 10)
+        second.copy_(torch.randn(rank // 2, self.out_features).t().mm(rotation[1::2]) / 10)
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
         """Raise UsageError: codes have no room for a small update."""
@@ -71,7 +143,7 @@ def _knowing(config: LoraConfig) -> LoraConfig:
             f"init_lora_weights {config.init_lora_weights!r} reads the base weight, which is "
             f"packed; use one of {list(_INITIAL)}"
         )
-    config._register_custom_module({QuantLinear: QuantLoraLinear})
+    config._register_custom_module({QuantLinear: QuantLinear.adapter_layer()})
     return config
 
 

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from quantale.core import files
 from quantale.core.errors import EnvironmentLackingError, ModelFileError
+from quantale.models.adapter_record import is_adapted
 from quantale.quant.kept import TENSORS
 from quantale.quant.pieces import cut
 from quantale.quant.proof import logits_digest
@@ -27,9 +28,14 @@ PROOF_DTYPE = "float32"
 def write_model(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, folder: Path
 ) -> None:
-    """Write configuration, weights and tokenizer into a staging folder."""
-    with files.disk_faults(folder):
-        model.save_pretrained(folder)
+    """Write configuration, weights and tokenizer into a staging folder; of an adapter, itself."""
+    if is_adapted(model):
+        from quantale.models.adapters import write_adapter  # peft takes a second to import
+
+        write_adapter(model, folder)
+    else:
+        with files.disk_faults(folder):
+            model.save_pretrained(folder)
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
 

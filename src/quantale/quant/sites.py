@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from quantale.core.errors import UsageError
+from quantale.models.adapter_record import is_adapted
 from quantale.models.blocks import find_blocks
 
 LINEAR_ROLES: Final = ("attention", "mlp")
@@ -75,8 +76,11 @@ def find_sites(model: PreTrainedModel) -> list[Site]:
     """Return every site in module order.
 
     Raises UsageError for blocks with weights that would be left out silently: experts in one tensor
-    of three dimensions, and subclasses of Linear, which may compute something else.
+    of three dimensions, and subclasses of Linear, which may compute something else; and for a model
+    with an adapter in it.
     """
+    if is_adapted(model):
+        raise UsageError("the model is an adapter over its base; merge it, then quantize that")
     prefix, blocks = find_blocks(model)
     for name, module in blocks.named_modules(prefix=prefix):
         _refuse_unknown(name, module)

@@ -8,8 +8,9 @@ import torch
 import transformers
 
 import quantale.hooks  # noqa: F401  (importing the package is what registers packed models)
+from quantale.models.adapter_record import is_adapter
 from quantale.models.gate import weight_files
-from quantale.models.load import auto_class
+from quantale.models.load import auto_class, load
 from quantale.models.skeleton import open_model
 from quantale.quant.hf import check_files, swap
 from quantale.quant.proof import logits_digest, proof_tokens
@@ -26,6 +27,10 @@ def main() -> None:
     transformers.utils.logging.disable_progress_bar()
     found = {}
     for name in request["folders"]:
+        if is_adapter(Path(name)):
+            kind = None if request["dtype"] == "auto" else getattr(torch, request["dtype"])
+            found[name] = logits_digest(load(name, dtype=kind).model)
+            continue
         size = sum(path.stat().st_size for path in weight_files(Path(name)))
         in_pieces = request["dtype"] == "float32" and size > WHOLE_LIMIT
         found[name] = digest_in_pieces(Path(name)) if in_pieces else digest(name, request["dtype"])

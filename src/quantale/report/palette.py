@@ -6,7 +6,7 @@ the picture is put into the page. One picture thus serves both themes.
 
 SERIES = 6
 HEAT_STEPS = 9
-COMPONENTS = ("linear", "embedding", "head", "norm", "other", "metadata")
+COMPONENTS = ("linear", "embedding", "head", "norm", "other", "adapter", "metadata")
 
 LIGHT = {
     "paper": "#fbfaf6",
@@ -31,6 +31,7 @@ LIGHT = {
     "head": "#b4532a",
     "norm": "#6d4aa5",
     "other": "#8a857c",
+    "adapter": "#a3386c",
     "metadata": "#c9c3b7",
     "heat-0": "#f6f1e4",
     "heat-1": "#f5e2bd",
@@ -66,6 +67,7 @@ DARK = {
     "head": "#e07f51",
     "norm": "#a78be0",
     "other": "#8d8a84",
+    "adapter": "#ec8ab8",
     "metadata": "#565a60",
     "heat-0": "#20242a",
     "heat-1": "#36262f",

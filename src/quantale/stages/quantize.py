@@ -16,6 +16,7 @@ from quantale.core.progress import Progress
 from quantale.core.recipe_variants import VariantSection
 from quantale.core.records import read_json
 from quantale.core.run import Run, RunKey
+from quantale.models.adapter_record import adapter_files, is_adapter
 from quantale.models.load import local_folder
 from quantale.quant.apply import Method
 from quantale.quant.rules import Rule
@@ -75,7 +76,7 @@ def quantize_model(
     request: QuantizeRequest, out: Path, *, resume: bool, progress: Progress
 ) -> dict[str, Any]:
     """Quantize a model directory into a sealed one and return the `--json` fields."""
-    variant = _variant(request)
+    variant = variant_of(request)
     text = None
     if make_methods(variant).needs_calibration:
         text = calibration_text(request.calibration, request.samples, request.length, request.seed)
@@ -91,6 +92,8 @@ def quantize_model(
 def source_of(model: str) -> Source:
     """Return a model directory (a Hub name is fetched first) with the digest of its files."""
     folder = local_folder(model)
+    if is_adapter(folder):
+        return Source(folder, files.digest_of(adapter_files(folder)))
     return Source(folder, files.digest_of([*sorted(folder.glob("*.safetensors"))]))
 
 
@@ -132,7 +135,8 @@ def _key(source: Source, variant: VariantSection, text: CalibrationText | None) 
     return RunKey("quantize", VERSION, settings, parents)
 
 
-def _variant(request: QuantizeRequest) -> VariantSection:
+def variant_of(request: QuantizeRequest) -> VariantSection:
+    """Return the section of a recipe that asks for the same; raises UsageError."""
     fields = ("bits", "group_size", "symmetric")
     known = {key: request.settings[key] for key in fields if key in request.settings}
     try:

@@ -94,6 +94,26 @@ class LadderRequest:
 
 
 @dataclass(frozen=True)
+class MergeRequest:
+    """One adapter to merge, and the text that checks it."""
+
+    adapter: str
+    """Its directory."""
+    data: str
+    """Text on which the result is held against the adapter, in the grammar of `--data`."""
+    into: str | None = None
+    """Another model in full precision to merge into; None: the adapter's base, dequantized."""
+    quantized: QuantizeRequest | None = None
+    """How the merged model is quantized; its `model` is not read."""
+    margin: float = 0.01
+    """Nats a token that each step may cost."""
+    limit: int = 64
+    """Documents."""
+    seed: int = 0
+    """Of the data's split."""
+
+
+@dataclass(frozen=True)
 class BenchRequest:
     """Models to time beside one another; every combination of the three sweeps is timed."""
 

@@ -15,10 +15,12 @@ from quantale.core.recipe_training import TrainSection
 from quantale.core.records import read_json, write_json
 from quantale.core.run import Run, RunKey
 from quantale.data import tokenizers
+from quantale.models.adapter_record import is_adapted
 from quantale.models.build import build_model
 from quantale.models.load import load, local_folder, read_config
 from quantale.models.nanogpt_config import NanoGPTConfig
 from quantale.quant.cast import cast_rest
+from quantale.quant.linear import parameters
 from quantale.quant.save import write_model
 from quantale.stages.corpus import Corpus, open_corpus
 from quantale.stages.training_data import training_data
@@ -63,10 +65,11 @@ def train_stage(
         job = TrainJob(recipe.train, corpus, tokenizer, recipe.seed)
         path = recipe.train.teacher
         teacher = None if path is None else teacher_of(path, tokenizer)
-        stored = torch.float32
+        base, stored = None, torch.float32
         if recipe.model.kind == "pretrained":
-            stored = stored_dtype(local_folder(str(recipe.model.path)))
-        start = Start(model, teacher, seed=recipe.seed, dtype=stored)
+            base = recipe.model.path
+            stored = stored_dtype(local_folder(str(base)))
+        start = Start(model, teacher, seed=recipe.seed, base=base, dtype=stored)
         run_training(job, start, folder, progress)
     return runs.open_run(out)
 
@@ -115,12 +118,14 @@ def run_training(job: TrainJob, start: Start, folder: Path, progress: Progress) 
     tuning = make_tuning(section.method, section.settings)
     if tuning.needs_teacher and start.teacher is None:
         raise UsageError(f"the tuning method {section.method} needs a teacher")
+    if is_adapted(start.model):
+        raise UsageError("an adapter cannot be trained further; merge it, then train the result")
     context = int(start.model.config.max_position_embeddings)
     data = training_data(section, job.corpus, tokenizer, context, job.seed)
     work = tuning.begin(start)
     trained = work.objective.trainable(work.model).values()
     counts = {
-        "parameters": sum(p.numel() for p in work.model.parameters()),
+        "parameters": parameters(work.model),
         "trainable_parameters": sum(p.numel() for p in trained),
     }
     settings = _settings(section, job.seed)
@@ -130,7 +135,7 @@ def run_training(job: TrainJob, start: Start, folder: Path, progress: Progress) 
         cast_rest(model, job.dtype)
     model.config.training_seed = job.seed
     write_model(model, tokenizer, folder / "model")
-    summary = {**_summary(job, result), **counts}
+    summary = {**_summary(job, result), **counts, **work.record()}
     write_json(folder / "summary.json", summary)
     write_json(folder / "cost.json", _cost(result))
     return summary

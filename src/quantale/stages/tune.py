@@ -70,8 +70,14 @@ def tune_stage(
         model, tokenizer, _ = load(plan.source.folder)
         teacher = None if plan.teacher is None else teacher_of(plan.teacher.folder, tokenizer)
         job = TrainJob(plan.section, plan.corpus, tokenizer, plan.seed, plan.dtype)
-        stored = stored_dtype(plan.source.folder)
-        start = Start(model, teacher, plan.methods, plan.seed, dtype=stored)
+        start = Start(
+            model,
+            teacher,
+            plan.methods,
+            plan.seed,
+            base=str(plan.source.folder),
+            dtype=stored_dtype(plan.source.folder),
+        )
         summary = run_training(job, start, folder, progress)
         found = describe(folder / "model")
         write_json(folder / "summary.json", {**summary, **found})

@@ -5,9 +5,9 @@ the model that it is given, and returns what the loop trains, by which loss, and
 is written comes of it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import nn
@@ -39,6 +39,8 @@ class Start:
     """Of new parameters."""
     dtype: torch.dtype = torch.float32
     """In which the file of the model keeps what is not packed."""
+    base: str | None = None
+    """Folder or Hub name that the model was loaded from; None for one that was never saved."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +53,17 @@ class Work:
     """What is trained in it, by which loss."""
     finish: Callable[[], Any]
     """Called once after the training: the model to write, a transformers or a peft model."""
+    record: Callable[[], Mapping[str, Any]] = dict
+    """Called after `finish`: what the summary says of this method, JSON-able."""
 
 
 class Tuning(Protocol):
     """A plug-in of `quantale.tuning.methods`."""
 
-    order: ClassVar[Order]
-    """When a variant with this method is quantized."""
+    @property
+    def order(self) -> Order:
+        """When a variant with this method is quantized."""
+        ...
 
     @property
     def needs_teacher(self) -> bool:

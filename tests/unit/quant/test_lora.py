@@ -194,8 +194,6 @@ def test_what_cannot_work_is_an_error_that_says_so(tmp_path: Path) -> None:
     pack(model)
     with pytest.raises(UsageError, match="reads the base weight"):
         lora_config(model, init_lora_weights="pissa")
-    with pytest.raises(ValueError, match="unsupported variant"):
-        get_peft_model(copy.deepcopy(model), lora_config(model, use_dora=True))
     plain = copy.deepcopy(model)
     tuned = get_peft_model(model, lora_config(model, r=2))
     tuned.save_pretrained(tmp_path)
