@@ -3,6 +3,7 @@
 The same harness must catch a twin that writes its checkpoints in place.
 """
 
+import json
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from quantale.core.files import latest_valid, verify
 pytestmark = pytest.mark.slow
 
 KILLS = 30
+FEWER = 10
+"""Kills of a kind of training that differs in its state alone."""
 CHECKPOINT_EVERY = 2
 
 
@@ -46,32 +49,34 @@ def result_of(target: Path) -> dict[str, bytes]:
     return {path.relative_to(target).as_posix(): path.read_bytes() for path in files}
 
 
-def kills(victim: KillServer, folder: Path, *, broken: bool) -> Iterator[Outcome]:
+def kills(
+    victim: KillServer, folder: Path, *, broken: bool, kind: str = "plain", number: int = KILLS
+) -> Iterator[Outcome]:
     """Kill trainings at random moments, resume each to its end and compare it with a whole one."""
     whole = folder / "whole"
-    victim.order(target=str(folder / "warm-up"), broken=broken)
-    seconds = victim.order(target=str(whole), broken=broken)["seconds"]
+    victim.order(target=str(folder / "warm-up"), broken=broken, kind=kind)
+    seconds = victim.order(target=str(whole), broken=broken, kind=kind)["seconds"]
     expected = result_of(whole)
     assert set(expected) >= {"metrics.jsonl", "model/model.safetensors"}
     moments = random.Random(20)
     count = 0
-    for attempt in range(4 * KILLS):
+    for attempt in range(4 * number):
         target = folder / f"run-{attempt}"
         answer = victim.order(
-            target=str(target), broken=broken, kill_after=moments.uniform(0, seconds)
+            target=str(target), broken=broken, kind=kind, kill_after=moments.uniform(0, seconds)
         )
         if not answer["killed"]:
             assert result_of(target) == expected
             continue
-        yield resumed(victim, target, expected, broken=broken)
+        yield resumed(victim, target, expected, broken=broken, kind=kind)
         count += 1
-        if count == KILLS:
+        if count == number:
             return
-    pytest.fail(f"only {count} of {4 * KILLS} trainings were still running when killed")
+    pytest.fail(f"only {count} of {4 * number} trainings were still running when killed")
 
 
 def resumed(
-    victim: KillServer, target: Path, expected: dict[str, bytes], *, broken: bool
+    victim: KillServer, target: Path, expected: dict[str, bytes], *, broken: bool, kind: str
 ) -> Outcome:
     """Resume a killed training and say how it ended."""
     journal = target.with_suffix(".journal")
@@ -82,7 +87,7 @@ def resumed(
     newest = latest_valid(checkpoints, "step-*")
     step = 0 if newest is None else int(newest.name.removeprefix("step-"))
     while_writing = any(checkpoints.glob(".step-*.tmp"))
-    victim.order(target=str(target), broken=broken)
+    victim.order(target=str(target), broken=broken, kind=kind)
     return Outcome(result_of(target) == expected, reached - step, step, while_writing)
 
 
@@ -95,6 +100,19 @@ def test_every_killed_training_resumes_to_the_bytes_of_a_whole_one(
     assert max(outcome.lost_steps for outcome in outcomes) <= CHECKPOINT_EVERY
     assert len({outcome.checkpoint for outcome in outcomes}) >= 5, "kills were not spread"
     assert any(outcome.while_writing for outcome in outcomes), "no kill hit a checkpoint"
+
+
+@pytest.mark.parametrize("kind", ["8-bit", "epochs"])
+def test_other_states_resume_to_the_same_bytes(
+    kind: str, victim: KillServer, tmp_path: Path
+) -> None:
+    """Moments in 8 bits; and epochs, recomputed blocks and an early end."""
+    outcomes = list(kills(victim, tmp_path, broken=False, kind=kind, number=FEWER))
+    assert all(outcome.same_bytes for outcome in outcomes)
+    assert len({outcome.checkpoint for outcome in outcomes}) >= 3, "kills were not spread"
+    lines = (tmp_path / "whole/metrics.jsonl").read_text().splitlines()
+    last = json.loads(lines[-1])["step"]
+    assert last == 24 if kind == "8-bit" else last < 36, "the early end never came"
 
 
 def test_the_harness_catches_a_writer_without_rename_and_manifest(

@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -13,9 +14,11 @@ from kill_server import serve
 
 from quantale.core.files import staging
 from quantale.core.progress import Silent
+from quantale.core.recipe_training import TrainSection
 from quantale.data.batch import Batch
 from quantale.models.build import build_model
 from quantale.models.nanogpt_config import NanoGPTConfig
+from quantale.stages.training_length import train_settings
 from quantale.tuning import checkpoint
 from quantale.tuning.loop import train
 from quantale.tuning.methods.full import Full
@@ -29,6 +32,19 @@ SETTINGS = TrainSettings(
     evaluate_every=5,
     checkpoint_every=2,
     cpu=True,
+)
+DATA_BATCHES = 6.0
+"""Batches of an epoch, as they are counted here: the data themselves never end."""
+EPOCHS = TrainSection(
+    epochs=6.0,
+    batch_size=4,
+    learning_rate=1e-2,
+    warmup=0.1,
+    schedule="linear",
+    evaluate_every=2,
+    checkpoint_every=2,
+    patience=3,
+    gradient_checkpointing=True,
 )
 SHAPE = NanoGPTConfig(vocab_size=3000, n_positions=32, n_embd=64, n_layer=2, n_head=2)
 
@@ -50,11 +66,16 @@ def train_once(order: dict[str, Any]) -> None:
     target = Path(order["target"])
     if order["broken"]:
         write_in_place()
-    data = TrainData(batches=_batch, validation=[_batch(1000)])
+    data = TrainData(batches=_batch, validation=[_batch(1000)], epoch=DATA_BATCHES)
+    settings = {
+        "plain": SETTINGS,
+        "8-bit": replace(SETTINGS, optimizer="adamw-8bit"),
+        "epochs": replace(train_settings(EPOCHS, 0, data), cpu=True),
+    }[order["kind"]]
     journal = Journal(target.with_suffix(".journal"))
     with staging(target, key="kills", resume=True) as folder:
         model = build_model(SHAPE, seed=7)
-        train(model, Full(), data, SETTINGS, folder, journal)
+        train(model, Full(), data, settings, folder, journal)
         model.save_pretrained(folder / "model")
 
 

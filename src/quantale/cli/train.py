@@ -51,7 +51,8 @@ def train(
 
     with terminal.progress() as progress:
         result = train_command(resolved, folder, resume=resume, progress=progress)
-    terminal.result(result, pairs(result))
+    if result is not None:
+        terminal.result(result, pairs(result))
 
 
 def _resolve(

@@ -1,11 +1,12 @@
 """From a recipe to a trained model: tokenizer, windows, loop, sealed run."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from quantale.core import processes
 from quantale.core import run as runs
 from quantale.core.errors import UsageError
 from quantale.core.progress import Progress
@@ -20,22 +21,30 @@ from quantale.models.load import load
 from quantale.models.nanogpt_config import NanoGPTConfig
 from quantale.quant.save import write_model
 from quantale.stages.corpus import Corpus, open_corpus
+from quantale.stages.together import check_rows, heard, leave, making_together
 from quantale.stages.training_data import training_data
+from quantale.stages.training_length import epochs_of, train_settings
 from quantale.stages.variants import make_tuning
 from quantale.tuning.loop import train
 from quantale.tuning.method import Start
-from quantale.tuning.settings import TrainResult, TrainSettings
+from quantale.tuning.settings import TrainData, TrainResult
 
-VERSION = 2
+VERSION = 3
 
 
 def train_command(
     resolved: ResolvedRecipe, out: Path, *, resume: bool, progress: Progress
-) -> dict[str, Any]:
-    """Train the model of a recipe into a sealed run; returns what happened, JSON-able."""
-    recipe = resolved.recipe
+) -> dict[str, Any] | None:
+    """Train the model of a recipe into a sealed run; returns what happened, JSON-able.
+
+    Of several processes (`torchrun`) only the first returns something to show.
+    """
+    recipe, progress = resolved.recipe, heard(progress)
     set_threads(recipe)
     run = train_stage(recipe, open_corpus(recipe), out, resume=resume, progress=progress)
+    leave()
+    if processes.rank() > 0:
+        return None
     summary, cost = (read_json(run.path / name) for name in ("summary.json", "cost.json"))
     return {"out": str(run.path), **summary, **cost}
 
@@ -57,7 +66,7 @@ def train_stage(
     if done is not None:
         progress.note(f"{out} is there already: skipped")
         return done
-    with runs.making(out, key, resume=resume) as folder:
+    with making_together(out, key, resume=resume) as folder:
         model, tokenizer = _start(recipe, corpus)
         job = TrainJob(recipe.train, corpus, tokenizer, recipe.seed)
         teacher = None if recipe.train.teacher is None else teacher_of(recipe.train.teacher)
@@ -83,9 +92,11 @@ def teacher_of(path: str | Path) -> Any:
 def run_training(job: TrainJob, start: Start, folder: Path, progress: Progress) -> dict[str, Any]:
     """Train in a staging folder and write model, summary and cost; returns the summary.
 
-    Raises UsageError where tuning method and model do not fit together.
+    Of several processes the first writes and the others get an empty summary. Raises UsageError
+    where tuning method and model do not fit together.
     """
-    section, tokenizer = job.section, job.tokenizer
+    section, tokenizer, progress = job.section, job.tokenizer, heard(progress)
+    check_rows(section.batch_size)
     tuning = make_tuning(section.method, section.settings)
     if tuning.needs_teacher and start.teacher is None:
         raise UsageError(f"the tuning method {section.method} needs a teacher")
@@ -93,13 +104,17 @@ def run_training(job: TrainJob, start: Start, folder: Path, progress: Progress) 
     data = training_data(section, job.corpus, tokenizer, context, job.seed)
     work = tuning.begin(start)
     weights = list(work.objective.trainable(work.model).values())
-    settings = _settings(section, job.seed)
+    settings = train_settings(section, job.seed, data)
+    if section.epochs is not None:
+        progress.note(f"{section.epochs:g} epochs are {settings.steps} steps")
     result = train(work.model, work.objective, data, settings, folder, progress)
+    if processes.rank() > 0:
+        return {}
     model = work.finish()
     model.config.training_seed = job.seed
     write_model(model, tokenizer, folder / "model")
     summary = {
-        **_summary(job, result),
+        **_summary(job, result, data),
         "parameters": sum(p.numel() for p in work.model.parameters()),
         "trainable_parameters": sum(p.numel() for p in weights),
     }
@@ -122,7 +137,7 @@ def _start(recipe: Recipe, corpus: Corpus) -> tuple[Any, Any]:
         if recipe.tokenizer.path is not None:
             tokenizer = tokenizers.load_tokenizer(recipe.tokenizer.path)
         return model, tokenizer
-    tokenizer = _tokenizer(recipe, corpus)
+    tokenizer = corpus_tokenizer(recipe, corpus)
     config = nanogpt_config(recipe.model, len(tokenizer))
     config.bos_token_id = tokenizer.bos_token_id
     config.eos_token_id = tokenizer.eos_token_id
@@ -143,31 +158,31 @@ def nanogpt_config(shape: ModelSection, vocabulary: int) -> NanoGPTConfig:
     )
 
 
-def _tokenizer(recipe: Recipe, corpus: Corpus) -> Any:
+def corpus_tokenizer(recipe: Recipe, corpus: Corpus) -> Any:
+    """Train the tokenizer of a recipe, or load it."""
     wanted = recipe.tokenizer
     if wanted.kind == "characters":
         return tokenizers.train_characters(corpus.train.texts)
     if wanted.kind == "bpe":
         return tokenizers.train_bpe(corpus.train.texts, wanted.vocab_size)
-    return tokenizers.load_tokenizer(str(wanted.path))
+    return tokenizers.load_tokenizer(str(wanted.path or recipe.model.path))
 
 
-def _settings(section: TrainSection, seed: int) -> TrainSettings:
-    names = {field.name for field in fields(TrainSettings)}
-    return TrainSettings(**section.model_dump(include=names), seed=seed)
-
-
-def _summary(job: TrainJob, result: TrainResult) -> dict[str, Any]:
+def _summary(job: TrainJob, result: TrainResult, data: TrainData) -> dict[str, Any]:
     tokenizer, corpus = job.tokenizer, job.corpus
     return {
         "method": job.section.method,
+        "optimizer": job.section.optimizer,
         "steps": result.steps,
+        "epochs": epochs_of(job.section, result.steps, data),
         "best_step": result.best_step,
         "validation_loss": result.best_loss,
+        "validation_accuracy": result.best_accuracy,
         "vocabulary": len(tokenizer),
         "precision": result.precision,
         "device": result.device,
         "threads": result.threads,
+        "processes": result.processes,
         "train_documents": len(corpus.train),
         "unknown_in_validation": tokenizers.count_unknown(tokenizer, corpus.validation.texts),
     }

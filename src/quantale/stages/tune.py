@@ -20,7 +20,7 @@ from quantale.stages.train import TrainJob, run_training, teacher_of
 from quantale.stages.variants import make_methods, make_tuning
 from quantale.tuning.method import Start, Tuning
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
