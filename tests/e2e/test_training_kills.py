@@ -3,6 +3,7 @@
 The same harness must catch a twin that writes its checkpoints in place.
 """
 
+import json
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from quantale.core.files import latest_valid, verify
 pytestmark = pytest.mark.slow
 
 KILLS = 30
+FEWER = 10
+"""Kills of a kind of training that differs in its state alone."""
 CHECKPOINT_EVERY = 2
 
 
@@ -48,18 +51,24 @@ def result_of(target: Path) -> dict[str, bytes]:
 
 
 def kills(
-    victim: KillServer, folder: Path, *, broken: bool, method: str = "full"
+    victim: KillServer,
+    folder: Path,
+    *,
+    broken: bool,
+    method: str = "full",
+    kind: str = "plain",
+    number: int = KILLS,
 ) -> Iterator[Outcome]:
     """Kill trainings at random moments, resume each to its end and compare it with a whole one."""
     whole = folder / "whole"
-    how: dict[str, Any] = {"broken": broken, "method": method}
+    how: dict[str, Any] = {"broken": broken, "method": method, "kind": kind}
     victim.order(target=str(folder / "warm-up"), **how)
     seconds = victim.order(target=str(whole), **how)["seconds"]
     expected = result_of(whole)
     assert set(expected) >= {"metrics.jsonl", "model/model.safetensors"}
     moments = random.Random(20)
     count = 0
-    for attempt in range(4 * KILLS):
+    for attempt in range(4 * number):
         target = folder / f"run-{attempt}"
         answer = victim.order(target=str(target), kill_after=moments.uniform(0, seconds), **how)
         if not answer["killed"]:
@@ -67,9 +76,9 @@ def kills(
             continue
         yield resumed(victim, target, expected, how)
         count += 1
-        if count == KILLS:
+        if count == number:
             return
-    pytest.fail(f"only {count} of {4 * KILLS} trainings were still running when killed")
+    pytest.fail(f"only {count} of {4 * number} trainings were still running when killed")
 
 
 def resumed(
@@ -98,6 +107,19 @@ def test_every_killed_training_resumes_to_the_bytes_of_a_whole_one(
     assert max(outcome.lost_steps for outcome in outcomes) <= CHECKPOINT_EVERY
     assert len({outcome.checkpoint for outcome in outcomes}) >= 5, "kills were not spread"
     assert any(outcome.while_writing for outcome in outcomes), "no kill hit a checkpoint"
+
+
+@pytest.mark.parametrize("kind", ["8-bit", "epochs"])
+def test_other_states_resume_to_the_same_bytes(
+    kind: str, victim: KillServer, tmp_path: Path
+) -> None:
+    """Moments in 8 bits; and epochs, recomputed blocks and an early end."""
+    outcomes = list(kills(victim, tmp_path, broken=False, kind=kind, number=FEWER))
+    assert all(outcome.same_bytes for outcome in outcomes)
+    assert len({outcome.checkpoint for outcome in outcomes}) >= 3, "kills were not spread"
+    lines = (tmp_path / "whole/metrics.jsonl").read_text().splitlines()
+    last = json.loads(lines[-1])["step"]
+    assert last == 24 if kind == "8-bit" else last < 36, "the early end never came"
 
 
 def test_the_harness_catches_a_writer_without_rename_and_manifest(

@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -13,6 +14,7 @@ from kill_server import serve
 
 from quantale.core.files import staging
 from quantale.core.progress import Silent
+from quantale.core.recipe_training import TrainSection
 from quantale.data.batch import Batch
 from quantale.models.build import build_model
 from quantale.models.nanogpt_config import NanoGPTConfig
@@ -20,6 +22,7 @@ from quantale.quant.methods.bitnet import Bitnet
 from quantale.quant.methods.hqq import Hqq
 from quantale.quant.methods.rtn import Rtn
 from quantale.quant.whole import Methods, quantize_model
+from quantale.stages.training_length import train_settings
 from quantale.tuning import checkpoint
 from quantale.tuning.loop import train
 from quantale.tuning.method import Start, Tuning
@@ -44,6 +47,19 @@ TUNINGS: dict[str, tuple[Tuning, Methods | None]] = {
     "distill": (Distill("1"), None),
     "heal": (Heal(), Methods(Hqq(1, 16))),
 }
+DATA_BATCHES = 6.0
+"""Batches of an epoch, as they are counted here: the data themselves never end."""
+EPOCHS = TrainSection(
+    epochs=6.0,
+    batch_size=4,
+    learning_rate=1e-2,
+    warmup=0.1,
+    schedule="linear",
+    evaluate_every=2,
+    checkpoint_every=2,
+    patience=3,
+    gradient_checkpointing=True,
+)
 SHAPE = NanoGPTConfig(vocab_size=3000, n_positions=32, n_embd=64, n_layer=2, n_head=2)
 
 
@@ -64,7 +80,12 @@ def train_once(order: dict[str, Any]) -> None:
     target = Path(order["target"])
     if order["broken"]:
         write_in_place()
-    data = TrainData(batches=_batch, validation=[_batch(1000)])
+    data = TrainData(batches=_batch, validation=[_batch(1000)], epoch=DATA_BATCHES)
+    settings = {
+        "plain": SETTINGS,
+        "8-bit": replace(SETTINGS, optimizer="adamw-8bit"),
+        "epochs": replace(train_settings(EPOCHS, 0, data), cpu=True),
+    }[order["kind"]]
     journal = Journal(target.with_suffix(".journal"))
     with staging(target, key="kills", resume=True) as folder:
         tuning, methods = TUNINGS[order["method"]]
@@ -73,7 +94,7 @@ def train_once(order: dict[str, Any]) -> None:
             quantize_model(model, methods)
         teacher = build_model(SHAPE, seed=8).requires_grad_(False).eval()
         work = tuning.begin(Start(model, teacher, methods))
-        train(work.model, work.objective, data, SETTINGS, folder, journal)
+        train(work.model, work.objective, data, settings, folder, journal)
         work.finish().save_pretrained(folder / "model")
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from quantale.cli.options import Debug, Json, Out, RecipeSeed, Resume, Sets, with_seed
+from quantale.cli.plan import against_table
 from quantale.cli.terminal import Terminal, pairs
 
 
@@ -32,4 +33,7 @@ def run(
     with terminal.progress() as progress:
         result = run_recipe(resolved, folder, only=only, resume=resume, progress=progress)
     data = {"out": folder, **result.summary, "report": result.report}
-    terminal.result(data, pairs(data))
+    text = pairs(data)
+    if result.summary.get("plan"):
+        text = f"{text}\n\n{against_table(result.summary['plan'])}"
+    terminal.result(data, text)

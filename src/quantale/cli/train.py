@@ -85,7 +85,8 @@ def train(
             from quantale.stages.train_packed import train_packed
 
             result = train_packed(resolved, packing, folder, resume=resume, progress=progress)
-    terminal.result(result, pairs(result))
+    if result is not None:
+        terminal.result(result, pairs(result))
 
 
 def _packing(quantize: str | None, preset: str | None, model: str | None) -> dict[str, Any] | None:

@@ -149,7 +149,7 @@ def staging(target: Path, *, key: str, resume: bool = False) -> Iterator[Path]:
     if target.exists():
         raise OutputExistsError(f"{target}: exists already; choose another --out or remove it")
     made = [p for p in target.parents if not p.exists()]
-    folder = target.parent / f".{target.name}.partial"
+    folder = staging_folder(target)
     fresh = not folder.exists()
     try:
         _open_staging(folder, key, resume)
@@ -174,6 +174,11 @@ def staging(target: Path, *, key: str, resume: bool = False) -> Iterator[Path]:
         raise
     finally:
         os.close(lock)
+
+
+def staging_folder(target: Path) -> Path:
+    """Return where a folder lies while it is made."""
+    return target.parent / f".{target.name}.partial"
 
 
 def tidy(target: Path) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from quantale.core import files
+from quantale.core import files, processes
 from quantale.core import run as runs
 from quantale.core.errors import OutputExistsError, UsageError, nearest
 from quantale.core.progress import Progress
@@ -32,6 +32,7 @@ from quantale.stages.compare import compare_stage
 from quantale.stages.corpus import Corpus, first_documents, open_corpus
 from quantale.stages.evaluate import Plan, evaluate_stage
 from quantale.stages.plan import predict
+from quantale.stages.plan_kept import keep_measured, keep_prediction
 from quantale.stages.quantize import Source, source_of
 from quantale.stages.scratch import scratch_stage
 from quantale.stages.stories import stories_stage
@@ -52,6 +53,7 @@ class PipelineResult:
     report: Path
     """The page, or the folder of the last stage that ran."""
     summary: dict[str, Any]
+    """Verdicts, and under `plan` what was predicted and measured, a stage a row."""
 
 
 def run_recipe(
@@ -62,9 +64,13 @@ def run_recipe(
     only: run this stage alone, from the sealed runs before it. Raises UsageError for a stage
     that does not exist or whose parents are missing.
     """
+    processes.refuse_several("quantale run")
     if only is not None and only not in STAGES:
         raise UsageError(f"no stage {only!r}; there are {', '.join(STAGES)}{nearest(only, STAGES)}")
     job = _prepared(resolved, out, resume, progress)
+    if only is None:
+        progress.stage("plan")
+        keep_prediction(job.recipe, out)
     for stage in STAGES:
         if only is None or stage == only:
             job.steps[stage]()
@@ -72,7 +78,10 @@ def run_recipe(
             job.recall(stage, needed=STAGES.index(stage) < STAGES.index(only))
         if stage == only:
             break
-    return job.result(only)
+    result = job.result(only)
+    if only is None:
+        result.summary["plan"] = keep_measured(out)
+    return result
 
 
 def _prepared(resolved: ResolvedRecipe, out: Path, resume: bool, progress: Progress) -> "_Job":
@@ -331,6 +340,6 @@ def _command(resolved: ResolvedRecipe) -> str:
     return shlex.join(words)
 
 
-def plan_recipe(resolved: ResolvedRecipe) -> dict[str, Any]:
-    """Predict what a recipe needs; see `stages/plan.py`."""
-    return predict(resolved.recipe)
+def plan_recipe(resolved: ResolvedRecipe, memory: int | None) -> dict[str, Any]:
+    """Predict what a recipe needs, in so many bytes of memory; see `stages/plan.py`."""
+    return predict(resolved.recipe, memory=memory)

@@ -1,95 +1,81 @@
-"""What a recipe will need, before it starts: time from a probe, memory and disk from geometry."""
+"""What a recipe will need, before it starts: memory, time and disk of every model that is made.
+
+Memory of a training comes from a forward pass on tensors without data (`tuning/memory.py`), its
+time from ten real steps on random tokens, cut to few rows where a whole batch is large. Quantizing
+is tried on a model of one block, and time and bytes are taken times the number of blocks. Measuring
+and the page are not part of it.
+"""
 
 import shutil
-import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import psutil
-import torch
-from transformers import AutoConfig, AutoModelForCausalLM
 
 from quantale.core.recipe import Recipe
-from quantale.core.recipe_training import TrainSection
-from quantale.data.batch import Batch
-from quantale.models.build import build_model
-from quantale.models.load import local_folder
-from quantale.models.nanogpt_config import NanoGPTConfig
-from quantale.stages.train import nanogpt_config, set_threads
-from quantale.tuning.methods.full import Full
+from quantale.core.recipe_variants import VariantSection
+from quantale.evaluation.memory import resident
+from quantale.stages.plan_quantizing import predict_quantizing
+from quantale.stages.plan_training import Training, predict_training
+from quantale.stages.planned_model import PlannedModel, planned_model
+from quantale.stages.train import set_threads
+from quantale.stages.tune import tuning_of
 
-_PROBE_STEPS = 2
-_PROCESS_BYTES = 700 * 2**20
-"""Resident size of Python with torch (CPU build) and transformers loaded, as measured."""
-_CHARACTERS = 128
-"""Vocabulary that is assumed for a character tokenizer, which is not trained here."""
+Line = Mapping[str, Any]
 
 
-def predict(recipe: Recipe) -> dict[str, Any]:
-    """Return predicted seconds, bytes of memory and of disk, and what the machine has.
+def predict(recipe: Recipe, *, memory: int | None = None) -> dict[str, Any]:
+    """Return what every stage will need, JSON-able, and what the machine has.
 
-    Training time comes from two real steps on random tokens; quantizing, measuring and the page
-    are not part of it.
+    memory: bytes that the recipe may use; None: what is available now. What cannot be predicted
+    is None.
     """
     set_threads(recipe)
-    config = _config(recipe)
-    parameters = _parameters(config)
-    found: dict[str, Any] = {"parameters": parameters, "fp32_bytes": 4 * parameters}
-    memory = 2 * 4 * parameters
-    if recipe.train is not None and recipe.model.kind == "nanogpt":
-        step_seconds, tokens = _probe(recipe, recipe.train, config)
-        found["train_tokens"] = tokens * recipe.train.steps
-        found["train_tokens_per_s"] = tokens / step_seconds
-        found["train_seconds"] = step_seconds * recipe.train.steps
+    limit = psutil.virtual_memory().available if memory is None else memory
+    model = planned_model(recipe)
+    process = resident()
+    stages: list[dict[str, Any]] = [
+        {**line, "fits": line["peak_memory_bytes"] is None or line["peak_memory_bytes"] <= limit}
+        for line in _lines(recipe, model, process, limit)
+    ]
+    return {
+        "parameters": model.parameters,
+        "fp32_bytes": 4 * model.parameters,
+        "process_bytes": process,
+        "peak_memory_bytes": max(_known(stages, "peak_memory_bytes"), default=process),
+        "seconds": sum(_known(stages, "seconds")),
+        "disk_bytes": sum(_known(stages, "disk_bytes")),
+        "memory_limit_bytes": limit,
+        "disk_free_bytes": shutil.disk_usage(Path.cwd()).free,
+        "stages": stages,
+    }
+
+
+def _lines(recipe: Recipe, model: PlannedModel, process: int, limit: int) -> list[Line]:
+    found: list[Line] = []
     if recipe.train is not None:
-        memory = 4 * 4 * parameters + _activations(recipe, recipe.train, config)
-    variants = sum(_variant_bytes(parameters, v.bits or 8) for v in recipe.variants)
-    found["peak_memory_bytes"] = memory + _PROCESS_BYTES
-    found["disk_bytes"] = 4 * parameters * (1 if recipe.train is None else 9) + variants
-    found["memory_available_bytes"] = psutil.virtual_memory().available
-    found["disk_free_bytes"] = shutil.disk_usage(Path.cwd()).free
+        found.append(
+            predict_training(Training("train", recipe, recipe.train, model), process, limit)
+        )
+    for variant in recipe.variants:
+        found += _variant(recipe, variant, model, process, limit)
     return found
 
 
-def _config(recipe: Recipe) -> Any:
-    shape = recipe.model
-    if shape.kind == "pretrained":
-        return AutoConfig.from_pretrained(local_folder(str(shape.path)))
-    vocabulary = recipe.tokenizer.vocab_size if recipe.tokenizer.kind == "bpe" else _CHARACTERS
-    return nanogpt_config(shape, vocabulary)
+def _variant(
+    recipe: Recipe, variant: VariantSection, model: PlannedModel, process: int, limit: int
+) -> list[Line]:
+    lines: list[Line] = []
+    order = None if variant.tune is None else tuning_of(variant.tune).order
+    if variant.tune is not None:
+        quantized = None if order == "tune-first" or not variant.quantizes else variant
+        training = Training(f"tune/{variant.name}", recipe, variant.tune, model, quantized)
+        lines.append(predict_training(training, process, limit))
+    if variant.quantizes and order != "within":
+        lines.append(predict_quantizing(recipe, variant, model, process))
+    return lines
 
 
-def _parameters(config: Any) -> int:
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
-def _probe(recipe: Recipe, section: TrainSection, config: NanoGPTConfig) -> tuple[float, int]:
-    """Return the seconds and tokens of one optimizer step."""
-    model, objective = build_model(config, seed=recipe.seed).train(), Full()
-    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
-    shape = (section.batch_size, recipe.model.context + 1)
-    batch = Batch.of_rows(torch.randint(config.vocab_size, shape))
-    bf16 = section.precision != "fp32"
-    times = []
-    for _ in range(1 + _PROBE_STEPS):
-        started = time.perf_counter()
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            loss = objective.loss(model, batch)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        optimizer.zero_grad()
-        times.append(time.perf_counter() - started)
-    return section.accumulation * min(times[1:]), section.accumulation * batch.positions
-
-
-def _activations(recipe: Recipe, section: TrainSection, config: Any) -> int:
-    """Return a rough upper bound: 34 values a token, layer and width, and fp32 logits twice."""
-    tokens = section.batch_size * min(recipe.model.context, config.max_position_embeddings)
-    layers, width = config.num_hidden_layers, config.hidden_size
-    return int(tokens * (34 * 4 * layers * width / 2 + 2 * 4 * config.vocab_size))
-
-
-def _variant_bytes(parameters: int, bits: int) -> int:
-    return int(parameters * (bits + 1) / 8) + 2**20
+def _known(lines: list[dict[str, Any]], key: str) -> list[Any]:
+    return [line[key] for line in lines if line[key] is not None]

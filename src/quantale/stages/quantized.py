@@ -18,6 +18,7 @@ from torch import Tensor
 from quantale.core.errors import EnvironmentLackingError
 from quantale.core.progress import Progress
 from quantale.core.records import write_json, write_lines
+from quantale.evaluation.memory import reset_peak
 from quantale.models.load import load
 from quantale.models.skeleton import OpenedModel, open_model, retype
 from quantale.quant.apply import Report, SiteResult
@@ -57,6 +58,7 @@ class _Made:
 
 def make_model(source: Path, job: Job, folder: Path, progress: Progress) -> str:
     """Quantize, save and describe into a staging folder; returns the digest of the logits."""
+    reset_peak()
     started = time.perf_counter()
     opened = open_model(source)
     if job.dtype is not None:

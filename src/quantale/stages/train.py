@@ -1,11 +1,12 @@
 """From a recipe to a trained model: tokenizer, windows, loop, sealed run."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from quantale.core import processes
 from quantale.core import run as runs
 from quantale.core.errors import UsageError
 from quantale.core.progress import Progress
@@ -23,22 +24,30 @@ from quantale.quant.cast import cast_rest
 from quantale.quant.linear import parameters
 from quantale.quant.save import write_model
 from quantale.stages.corpus import Corpus, open_corpus
+from quantale.stages.together import check_rows, heard, leave, making_together
 from quantale.stages.training_data import training_data
+from quantale.stages.training_length import epochs_of, train_settings
 from quantale.stages.variants import make_tuning
 from quantale.tuning.loop import train
 from quantale.tuning.method import Start
-from quantale.tuning.settings import TrainResult, TrainSettings
+from quantale.tuning.settings import TrainData, TrainResult
 
-VERSION = 2
+VERSION = 3
 
 
 def train_command(
     resolved: ResolvedRecipe, out: Path, *, resume: bool, progress: Progress
-) -> dict[str, Any]:
-    """Train the model of a recipe into a sealed run; returns what happened, JSON-able."""
-    recipe = resolved.recipe
+) -> dict[str, Any] | None:
+    """Train the model of a recipe into a sealed run; returns what happened, JSON-able.
+
+    Of several processes (`torchrun`) only the first returns something to show.
+    """
+    recipe, progress = resolved.recipe, heard(progress)
     set_threads(recipe)
     run = train_stage(recipe, open_corpus(recipe), out, resume=resume, progress=progress)
+    leave()
+    if processes.rank() > 0:
+        return None
     summary, cost = (read_json(run.path / name) for name in ("summary.json", "cost.json"))
     return {"out": str(run.path), **summary, **cost}
 
@@ -60,7 +69,7 @@ def train_stage(
     if done is not None:
         progress.note(f"{out} is there already: skipped")
         return done
-    with runs.making(out, key, resume=resume) as folder:
+    with making_together(out, key, resume=resume) as folder:
         model, tokenizer = beginning(recipe, corpus)
         job = TrainJob(recipe.train, corpus, tokenizer, recipe.seed)
         path = recipe.train.teacher
@@ -112,9 +121,11 @@ def stored_dtype(folder: Path) -> torch.dtype:
 def run_training(job: TrainJob, start: Start, folder: Path, progress: Progress) -> dict[str, Any]:
     """Train in a staging folder and write model, summary and cost; returns the summary.
 
-    Raises UsageError where tuning method and model do not fit together.
+    Of several processes the first writes and the others get an empty summary. Raises UsageError
+    where tuning method and model do not fit together.
     """
-    section, tokenizer = job.section, job.tokenizer
+    section, tokenizer, progress = job.section, job.tokenizer, heard(progress)
+    check_rows(section.batch_size)
     tuning = make_tuning(section.method, section.settings)
     if tuning.needs_teacher and start.teacher is None:
         raise UsageError(f"the tuning method {section.method} needs a teacher")
@@ -128,14 +139,18 @@ def run_training(job: TrainJob, start: Start, folder: Path, progress: Progress) 
         "parameters": parameters(work.model),
         "trainable_parameters": sum(p.numel() for p in trained),
     }
-    settings = _settings(section, job.seed)
+    settings = train_settings(section, job.seed, data)
+    if section.epochs is not None:
+        progress.note(f"{section.epochs:g} epochs are {settings.steps} steps")
     result = train(work.model, work.objective, data, settings, folder, progress)
+    if processes.rank() > 0:
+        return {}
     model = work.finish()
     if job.dtype is not None:
         cast_rest(model, job.dtype)
     model.config.training_seed = job.seed
     write_model(model, tokenizer, folder / "model")
-    summary = {**_summary(job, result), **counts, **work.record()}
+    summary = {**_summary(job, result, data), **counts, **work.record()}
     write_json(folder / "summary.json", summary)
     write_json(folder / "cost.json", _cost(result))
     return summary
@@ -155,7 +170,7 @@ def beginning(recipe: Recipe, corpus: Corpus) -> tuple[Any, Any]:
         if recipe.tokenizer.path is not None:
             tokenizer = tokenizers.load_tokenizer(recipe.tokenizer.path)
         return model, tokenizer
-    tokenizer = _tokenizer(recipe, corpus)
+    tokenizer = corpus_tokenizer(recipe, corpus)
     config = nanogpt_config(recipe.model, len(tokenizer))
     config.bos_token_id = tokenizer.bos_token_id
     config.eos_token_id = tokenizer.eos_token_id
@@ -176,31 +191,31 @@ def nanogpt_config(shape: ModelSection, vocabulary: int) -> NanoGPTConfig:
     )
 
 
-def _tokenizer(recipe: Recipe, corpus: Corpus) -> Any:
+def corpus_tokenizer(recipe: Recipe, corpus: Corpus) -> Any:
+    """Train the tokenizer of a recipe, or load it."""
     wanted = recipe.tokenizer
     if wanted.kind == "characters":
         return tokenizers.train_characters(corpus.train.texts)
     if wanted.kind == "bpe":
         return tokenizers.train_bpe(corpus.train.texts, wanted.vocab_size)
-    return tokenizers.load_tokenizer(str(wanted.path))
+    return tokenizers.load_tokenizer(str(wanted.path or recipe.model.path))
 
 
-def _settings(section: TrainSection, seed: int) -> TrainSettings:
-    names = {field.name for field in fields(TrainSettings)}
-    return TrainSettings(**section.model_dump(include=names), seed=seed)
-
-
-def _summary(job: TrainJob, result: TrainResult) -> dict[str, Any]:
+def _summary(job: TrainJob, result: TrainResult, data: TrainData) -> dict[str, Any]:
     tokenizer, corpus = job.tokenizer, job.corpus
     return {
         "method": job.section.method,
+        "optimizer": job.section.optimizer,
         "steps": result.steps,
+        "epochs": epochs_of(job.section, result.steps, data),
         "best_step": result.best_step,
         "validation_loss": result.best_loss,
+        "validation_accuracy": result.best_accuracy,
         "vocabulary": len(tokenizer),
         "precision": result.precision,
         "device": result.device,
         "threads": result.threads,
+        "processes": result.processes,
         "train_documents": len(corpus.train),
         "unknown_in_validation": tokenizers.count_unknown(tokenizer, corpus.validation.texts),
     }

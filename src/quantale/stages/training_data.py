@@ -22,7 +22,8 @@ def training_data(
     held_out = first_documents(corpus.validation, section.evaluate_documents)
     rows = validation_rows(tokenizer, held_out.texts, context)
     parts = torch.split(rows, section.batch_size)
-    return TrainData(_batches(sampler.batch), [Batch.of_rows(part) for part in parts])
+    epoch = sampler.windows_per_epoch / section.batch_size
+    return TrainData(_batches(sampler.batch), [Batch.of_rows(part) for part in parts], epoch)
 
 
 def _batches(rows: Callable[[int], Tensor]) -> Callable[[int], Batch]:

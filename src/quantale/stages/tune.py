@@ -25,7 +25,7 @@ from quantale.stages.variants import make_methods, make_tuning
 from quantale.tuning import wrapping
 from quantale.tuning.method import Start, Tuning
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)

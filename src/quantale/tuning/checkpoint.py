@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from quantale.core.errors import ModelFileError, UsageError
 from quantale.core.files import disk_faults, latest_valid, sealed_folder, write_atomic
 from quantale.tuning.cost import TrainCost
+from quantale.tuning.optimizers import restore_state, state_tensors
 
 KEPT = 2
 _PATTERN = "step-*"
@@ -37,6 +38,14 @@ class TrainState:
     """That loss, nats a token."""
     best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
     """The trainable parameters at that step, on the CPU."""
+    best_accuracy: float | None = None
+    """Its share of right classes; None where the loss decides what is best."""
+    stale: int = 0
+    """Validations since then."""
+    scale: dict[str, Any] = field(default_factory=dict)
+    """Of fp16's gradients, with its history; empty without one."""
+    ranks: dict[str, torch.Tensor] = field(default_factory=dict)
+    """Random states of the other processes, by name."""
     metrics: list[str] = field(default_factory=list)
     """JSON lines that are the same in every run of the same recipe."""
     timings: list[str] = field(default_factory=list)
@@ -61,13 +70,16 @@ def save(
     with disk_faults(folder_name), sealed_folder(folder_name) as target:
         save_file(_contiguous(weights), target / "model.safetensors")
         save_file(state.best_weights, target / "best.safetensors")
-        save_file(_optimizer_tensors(optimizer, weights), target / "optimizer.safetensors")
+        save_file(state_tensors(optimizer, weights), target / "optimizer.safetensors")
         tensors, python = _random_state()
-        save_file(tensors, target / "random.safetensors")
+        save_file({**tensors, **state.ranks}, target / "random.safetensors")
         values = {
             "step": state.step,
             "best_step": state.best_step,
             "best_loss": state.best_loss,
+            "best_accuracy": state.best_accuracy,
+            "stale": state.stale,
+            "scale": state.scale,
             "cost": asdict(state.cost),
             "random": python,
             "environment": dict(environment),
@@ -94,8 +106,9 @@ def restore(
 ) -> TrainState:
     """Put the newest valid checkpoint into weights, optimizer and random generators.
 
-    Without a checkpoint the state of a new training comes back. Raises UsageError when threads,
-    device or precision differ from the checkpoint's, since the result would have other bytes.
+    Without a checkpoint the state of a new training comes back. The random states of other
+    processes come back in it. Raises UsageError when threads, processes, device or precision differ
+    from the checkpoint's, since the result would have other bytes.
     """
     found = latest_valid(folder / "checkpoints", _PATTERN)
     if found is None:
@@ -104,13 +117,18 @@ def restore(
     free = {"threads"} if allow_other_threads else set()
     _compare(values["environment"], {k: v for k, v in environment.items() if k not in free})
     _copy_into(weights, load_file(found / "model.safetensors"), found)
-    _restore_optimizer(optimizer, weights, load_file(found / "optimizer.safetensors"))
-    _restore_random(load_file(found / "random.safetensors"), values["random"])
+    restore_state(optimizer, weights, load_file(found / "optimizer.safetensors"))
+    random_states = load_file(found / "random.safetensors")
+    _restore_random(random_states, values["random"])
     return TrainState(
         step=values["step"],
         best_step=values["best_step"],
         best_loss=values["best_loss"],
         best_weights=load_file(found / "best.safetensors"),
+        best_accuracy=values["best_accuracy"],
+        stale=values["stale"],
+        scale=values["scale"],
+        ranks={k: v for k, v in random_states.items() if k.startswith("rank-")},
         metrics=(found / "metrics.jsonl").read_text().splitlines(keepends=True),
         timings=(found / "timings.jsonl").read_text().splitlines(keepends=True),
         cost=TrainCost(**values["cost"]),
@@ -139,29 +157,6 @@ def _copy_into(
     with torch.no_grad():
         for name, tensor in weights.items():
             tensor.copy_(saved[name])
-
-
-def _optimizer_tensors(
-    optimizer: torch.optim.Optimizer, weights: Mapping[str, torch.Tensor]
-) -> dict[str, torch.Tensor]:
-    """Flat names such as "exp_avg/transformer.wte.weight"."""
-    state = optimizer.state
-    return {
-        f"{key}/{name}": value.contiguous()
-        for name, weight in weights.items()
-        for key, value in state[weight].items()
-    }
-
-
-def _restore_optimizer(
-    optimizer: torch.optim.Optimizer,
-    weights: Mapping[str, torch.Tensor],
-    saved: Mapping[str, torch.Tensor],
-) -> None:
-    for flat, value in saved.items():
-        key, _, name = flat.partition("/")
-        weight = weights[name]
-        optimizer.state[weight][key] = value.to(weight.device)
 
 
 def _random_state() -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

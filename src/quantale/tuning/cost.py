@@ -13,6 +13,8 @@ from pathlib import Path
 
 import torch
 
+from quantale.evaluation.memory import reset_peak
+
 _POWERCAP = Path("/sys/class/powercap")
 _MICRO = 1e-6
 
@@ -75,6 +77,7 @@ class CostMeter:
 
     def __init__(self, before: TrainCost, energy: EnergyMeter | None = None) -> None:
         self._before, self._tokens = before, 0
+        reset_peak()
         self._energy = energy or EnergyMeter()
         self._start = time.monotonic()
 

@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import nn
 
+from quantale.core.recipe_training import Optimizer, Precision, Schedule
 from quantale.data.batch import Batch
 from quantale.tuning.cost import TrainCost
 
@@ -33,7 +34,7 @@ class TrainSettings:
     learning_rate: float
     """Peak rate, reached at the end of the warm-up."""
     min_learning_rate: float
-    """Rate at the last step."""
+    """Rate at the last step; a constant schedule never gets there."""
     warmup_steps: int
     """Steps of linear warm-up."""
     evaluate_every: int
@@ -42,14 +43,24 @@ class TrainSettings:
     """Steps between two checkpoints; what a kill can cost."""
     accumulation: int = 1
     """Batches an optimizer step."""
+    schedule: Schedule = "cosine"
+    """How the rate goes on behind the warm-up."""
+    optimizer: Optimizer = "adamw"
+    """What takes the steps; see `tuning/optimizers.py`."""
     betas: tuple[float, float] = (0.9, 0.95)
     """Decay of AdamW's two moments."""
     weight_decay: float = 0.1
     """Decoupled decay, of weights with at least two dimensions only."""
     clip: float = 1.0
     """Largest gradient norm."""
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """`auto`: bf16 autocast where the device computes it natively."""
+    precision: Precision = "auto"
+    """`auto`: bf16 autocast where the device computes it natively; fp16 scales its gradients."""
+    gradient_checkpointing: bool = False
+    """Whether blocks are computed a second time instead of being kept for the backward pass."""
+    best_by: Literal["loss", "accuracy"] = "loss"
+    """What makes a validation the best; of two equal accuracies the lower loss wins."""
+    patience: int | None = None
+    """Validations without a new best after which the training ends."""
     seed: int = 1337
     """Of the dropout; the data has a seed of its own."""
     cpu: bool = False
@@ -64,6 +75,8 @@ class TrainData:
     """The n-th training batch; step s reads the batches s * accumulation and following."""
     validation: Sequence[Batch]
     """The same fixed batches at every validation."""
+    epoch: float | None = None
+    """Batches in one pass over the training data, not always a whole number; None: unknown."""
 
 
 @dataclass(frozen=True)
@@ -71,16 +84,21 @@ class TrainResult:
     """What happened; the model itself now holds the best weights."""
 
     steps: int
-    """Optimizer steps of the whole training, also those before a resume."""
+    """Optimizer steps of the whole training, also those before a resume; fewer than planned after
+    an early stop."""
     best_step: int
     """Step whose weights were kept."""
     best_loss: float
     """Its validation loss, nats a token."""
+    best_accuracy: float | None
+    """Its share of right classes; None where `best_by` is the loss."""
     precision: str
-    """"bf16" or "fp32", as it was computed."""
+    """"bf16", "fp16" or "fp32", as it was computed."""
     device: str
     """Where, as torch names it."""
     threads: int
-    """CPU threads."""
+    """CPU threads of each process."""
+    processes: int
+    """Processes that shared every batch."""
     cost: TrainCost
     """Of all processes that worked on this training."""

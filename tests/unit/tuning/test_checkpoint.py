@@ -183,3 +183,36 @@ def test_random_states_of_torch_numpy_and_python_are_restored(tmp_path: Path) ->
     checkpoint.restore(tmp_path, weights, optimizer, {}, allow_other_threads=False)
     again = (torch.rand(4).tolist(), np.random.standard_normal(3).tolist(), random.gauss(0, 1))
     assert again == expected
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optimizer": "adamw-8bit"},
+        {"optimizer": "paged-adamw"},
+        {"precision": "fp16"},
+        {"gradient_checkpointing": True},
+        {"patience": 6, "evaluate_every": 1},
+    ],
+    ids=str,
+)
+def test_every_kind_of_state_resumes_to_the_same_bytes(
+    changes: dict[str, Any], tmp_path: Path
+) -> None:
+    settings = replace(SETTINGS, **changes)
+
+    def once(folder: Path, stop: int | None = None) -> None:
+        folder.mkdir(exist_ok=True)
+        shape = NanoGPTConfig(vocab_size=20, n_positions=8, n_embd=32, n_layer=1, n_head=2)
+        model = build_model(shape, seed=0)
+        train(model, StopsAt(stop), DATA, settings, folder, Silent())
+        model.save_pretrained(folder)
+
+    once(tmp_path / "whole")
+    with pytest.raises(NumericalError):
+        once(tmp_path / "stopped", stop=5)
+    torch.manual_seed(0)
+    once(tmp_path / "stopped")
+    for name in ("model.safetensors", "metrics.jsonl"):
+        whole, stopped = tmp_path / "whole" / name, tmp_path / "stopped" / name
+        assert whole.read_bytes() == stopped.read_bytes(), name

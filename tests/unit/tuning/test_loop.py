@@ -11,16 +11,18 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_models import tiny_classifier
 from torch import nn
 
-from quantale.core.errors import DataError, NumericalError
+from quantale.core.errors import DataError, NumericalError, UsageError
 from quantale.core.progress import Silent
 from quantale.data.batch import Batch
 from quantale.models.build import build_model
 from quantale.models.nanogpt import NanoGPTForCausalLM
 from quantale.models.nanogpt_config import NanoGPTConfig
-from quantale.tuning.loop import learning_rate, train
+from quantale.tuning.loop import train
 from quantale.tuning.methods.full import Full
+from quantale.tuning.schedules import learning_rate
 from quantale.tuning.settings import TrainData, TrainResult, TrainSettings
 
 SETTINGS = TrainSettings(
@@ -164,16 +166,14 @@ def test_the_rate_climbs_to_the_peak_then_falls_to_the_minimum(
 
 def test_decay_shrinks_matrices_only(tmp_path: Path) -> None:
     """With no gradient to follow, AdamW multiplies matrices by 1 - rate * decay each step."""
-    nothing = Batch.of_rows(torch.full((1, 9), -100))
-    flat = TrainData(batches=lambda step: nothing, validation=DATA.validation)
 
     class Silence(Full):
         def loss(self, model: Any, batch: Batch) -> torch.Tensor:
-            return super().loss(model, batch_of(0)) * (0.0 if model.training else 1.0)
+            return super().loss(model, batch) * (0.0 if model.training else 1.0)
 
     settings = replace(SETTINGS, steps=1, warmup_steps=0, weight_decay=0.5)
     model, before = tiny(), tiny()
-    train(model, Silence(), flat, settings, tmp_path, Silent())
+    train(model, Silence(), DATA, settings, tmp_path, Silent())
     for (name, now), then in zip(model.named_parameters(), before.parameters(), strict=True):
         factor = 1 - 1e-2 * 0.5 if now.dim() > 1 else 1.0
         torch.testing.assert_close(now, then * factor, msg=name)
@@ -237,3 +237,77 @@ def test_progress_hears_every_step_with_speed_and_time_left(tmp_path: Path) -> N
     assert steps[-1]["seconds_left"] == 0
     timings = [json.loads(x) for x in (tmp_path / "timings.jsonl").read_text().splitlines()]
     assert [t["step"] for t in timings] == [3, 6, 8]
+
+
+def contradiction() -> TrainData:
+    """The validation set contradicts the training set, so that learning makes it worse."""
+    return TrainData(batches=batch_of, validation=[Batch.of_rows(rows_of(0).flip(1))])
+
+
+def test_the_training_ends_when_validations_get_no_better(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, steps=20, evaluate_every=2, patience=3, learning_rate=3e-2)
+    notes: list[str] = []
+
+    class Listener(Silent):
+        def note(self, text: str) -> None:
+            notes.append(text)
+
+    model = tiny()
+    result = train(model, Full(), contradiction(), settings, tmp_path, Listener())
+    assert result.steps == result.best_step + 6 < 20
+    assert notes == [f"step {result.steps}: no better than step {result.best_step}, ended"]
+    last = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
+    assert (last["step"], last["split"]) == (result.steps, "validation")
+
+
+def test_without_patience_all_steps_are_taken(tmp_path: Path) -> None:
+    _, result, _ = run(tmp_path, replace(SETTINGS, evaluate_every=1), contradiction())
+    assert result.steps == 8
+
+
+def test_a_classifier_can_be_kept_at_its_best_accuracy(tmp_path: Path) -> None:
+    """Only the accuracy decides, though the loss of another step is lower."""
+
+    def labelled(number: int) -> Batch:
+        rows = torch.randint(1, 96, (8, 6), generator=torch.Generator().manual_seed(number))
+        return Batch(rows, rows[:, -1] % 4)
+
+    data = TrainData(labelled, [labelled(1000)])
+    settings = replace(SETTINGS, evaluate_every=1, best_by="accuracy")
+    result = train(tiny_classifier("GPT2"), Full(), data, settings, tmp_path, Silent())
+    lines = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
+    scores = {s["step"]: s for s in lines if s["split"] == "validation"}
+    best = max(s["accuracy"] for s in scores.values())
+    assert result.best_accuracy == best == scores[result.best_step]["accuracy"]
+    ties = [s["loss"] for s in scores.values() if s["accuracy"] == best]
+    assert result.best_loss == min(ties)
+    assert all(s["accuracy"] * 8 == int(s["accuracy"] * 8) for s in scores.values())
+
+
+def test_tokens_have_no_accuracy(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="for classifiers"):
+        run(tmp_path, replace(SETTINGS, best_by="accuracy"))
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_follows_the_losses_of_fp32(precision: Any, tmp_path: Path) -> None:
+    _, _, exact = run(tmp_path / "fp32", dropout=0.0)
+    _, result, half = run(tmp_path / "half", replace(SETTINGS, precision=precision), dropout=0.0)
+    assert result.precision == precision
+    for one, other in zip(exact, half, strict=True):
+        assert other["loss"] == pytest.approx(one["loss"], rel=0.02)
+
+
+def test_a_batch_without_a_scored_target_counts_for_nothing(tmp_path: Path) -> None:
+    empty = Batch.of_rows(torch.full((4, 9), -100))
+
+    def every_other(number: int) -> Batch:
+        return empty if number % 2 else batch_of(number // 2)
+
+    settings = replace(SETTINGS, accumulation=2)
+    mixed, _, with_empty = run(
+        tmp_path / "a", settings, replace(DATA, batches=every_other), dropout=0.0
+    )
+    alone, _, without = run(tmp_path / "b", dropout=0.0)
+    assert [m["loss"] for m in with_empty] == pytest.approx([m["loss"] for m in without])
+    torch.testing.assert_close(weights_of(mixed), weights_of(alone))

@@ -1,0 +1,136 @@
+"""Predictions of a recipe: a line for everything that is made, and what would fit."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from quantale.core.byte_sizes import parse_bytes, show_bytes
+from quantale.core.errors import UsageError
+from quantale.core.progress import Silent
+from quantale.core.recipe import Recipe
+from quantale.core.recipe_file import Draft, ResolvedRecipe, resolve
+from quantale.stages.pipeline import run_recipe
+from quantale.stages.plan import predict
+from quantale.stages.plan_kept import held_against, keep_measured, keep_prediction
+from quantale.stages.plan_training import Training, predict_training
+from quantale.stages.planned_model import planned_model
+
+TRAIN = {
+    "steps": 3,
+    "batch_size": 8,
+    "learning_rate": 1e-3,
+    "evaluate_every": 3,
+    "evaluate_documents": 4,
+    "checkpoint_every": 3,
+    "precision": "fp32",
+}
+RTN = {"method": "rtn", "bits": 4, "group_size": 16}
+
+
+def resolved(**train: Any) -> ResolvedRecipe:
+    draft = {
+        "name": "planned",
+        "threads": 1,
+        "data": {"source": "storygen", "train_documents": 40, "validation_documents": 4},
+        "tokenizer": {"kind": "bpe", "vocab_size": 300},
+        "model": {"layers": 3, "heads": 2, "width": 32, "context": 64, "dropout": 0.0},
+        "train": {**TRAIN, **train},
+        "calibration": {"samples": 2, "length": 16},
+        "variants": [
+            {"name": "packed", **RTN},
+            {"name": "gptq", **RTN, "method": "gptq"},
+            {"name": "longer", "tune": {**TRAIN, "steps": 6}, **RTN},
+            {
+                "name": "last",
+                "rules": [{"match": "transformer.h.2.**", "method": "rtn", "bits": 8}],
+            },
+        ],
+        "evaluate": {"documents": 3},
+        "bench": None,
+    }
+    return resolve(Draft(draft, {}), [], "here")
+
+
+def recipe(**train: Any) -> Recipe:
+    return resolved(**train).recipe
+
+
+def lines(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {line["stage"]: line for line in found["stages"]}
+
+
+def test_every_model_that_is_made_has_a_line() -> None:
+    found = predict(recipe())
+    stages = lines(found)
+    assert list(stages) == [
+        "train",
+        "quantize/packed",
+        "quantize/gptq",
+        "tune/longer",
+        "quantize/longer",
+        "quantize/last",
+    ]
+    assert all(line["fits"] and line["peak_memory_bytes"] > 0 for line in stages.values())
+    assert stages["train"]["seconds"] > 0
+    assert stages["train"]["tokens"] == 3 * 8 * 64
+    assert stages["tune/longer"]["tokens"] == 6 * 8 * 64
+    assert stages["quantize/packed"]["seconds"] > 0
+    assert stages["quantize/packed"]["disk_bytes"] < 0.7 * stages["train"]["disk_bytes"]
+    assert stages["quantize/last"]["basis"] == "bits alone"
+    assert stages["quantize/last"]["seconds"] is None
+    assert found["disk_bytes"] == sum(line["disk_bytes"] for line in stages.values())
+
+
+def test_what_does_not_fit_comes_with_changes_that_do() -> None:
+    asked = recipe()
+    assert asked.train is not None
+    training = Training("train", asked, asked.train, planned_model(asked))
+    need = predict_training(training, 0, 10**12)["peak_memory_bytes"]
+    found = predict_training(training, 0, int(0.7 * need))
+    assert found["seconds"] is None
+    changes = {way["change"]: way["peak_memory_bytes"] for way in found["would_fit"]}
+    assert {"batch_size: 4, accumulation: 2", "gradient_checkpointing: true"} <= set(changes)
+    assert all(peak <= 0.7 * need for peak in changes.values())
+    assert any("rows of 32 tokens" in change for change in changes)
+
+
+def test_nothing_is_offered_where_nothing_fits() -> None:
+    line = lines(predict(recipe(), memory=1000))["train"]
+    assert (line["fits"], line["would_fit"]) == (False, [])
+
+
+def test_epochs_are_counted_in_the_data() -> None:
+    few = lines(predict(recipe(steps=None, epochs=1.0)))["train"]
+    many = lines(predict(recipe(steps=None, epochs=3.0)))["train"]
+    assert few["steps"] > 1
+    assert many["steps"] == pytest.approx(3 * few["steps"], abs=3)
+
+
+def test_a_run_is_held_against_its_prediction(tmp_path: Path) -> None:
+    asked = resolved()
+    tmp_path.mkdir(exist_ok=True)
+    with pytest.raises(UsageError, match=r"plan\.json is missing"):
+        held_against(tmp_path)
+    keep_prediction(asked.recipe, tmp_path)
+    assert all(row["seconds_measured"] is None for row in held_against(tmp_path))
+    for stage in ("train", "quantize", "tune"):
+        run_recipe(asked, tmp_path, only=stage, resume=False, progress=Silent())
+    rows = {row["stage"]: row for row in keep_measured(tmp_path)}
+    assert rows == {row["stage"]: row for row in held_against(tmp_path)}
+    for stage in ("train", "tune/longer", "quantize/packed", "quantize/gptq", "quantize/longer"):
+        assert rows[stage]["disk_bytes_ratio"] == pytest.approx(1, abs=0.15), stage
+        assert rows[stage]["seconds_ratio"] > 0
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("8GB", 8 * 10**9), ("1.5 GiB", 3 * 2**29), ("4096", 4096)]
+)
+def test_bytes_are_read_as_people_write_them(text: str, number: int) -> None:
+    assert parse_bytes(text) == number
+
+
+def test_other_words_are_no_bytes() -> None:
+    with pytest.raises(UsageError, match="no number of bytes"):
+        parse_bytes("8 gigs")
+    assert [show_bytes(n) for n in (12, 2_500_000, 8e9)] == ["12 B", "2.5 MB", "8 GB"]
