@@ -6,12 +6,23 @@ from typing import Annotated, Any
 
 import typer
 
-from quantale.cli.options import Debug, Json, RecipeSeed, Sets, with_seed
+from quantale.cli.options import (
+    Debug,
+    Json,
+    Profile,
+    RecipeData,
+    RecipeSeed,
+    Sets,
+    with_data,
+    with_seed,
+)
 from quantale.cli.terminal import Terminal, pairs
 
 
 def plan(
     recipe: Annotated[str, typer.Argument(help="A shipped recipe's name or a YAML file.")],
+    profile: Profile = None,
+    data: RecipeData = None,
     sets: Sets = [],  # noqa: B006  typer's way to say "none given"
     seed: RecipeSeed = None,
     as_json: Json = False,
@@ -21,14 +32,14 @@ def plan(
     from quantale.core.recipe_file import load_recipe
 
     terminal = Terminal(as_json, debug)
-    resolved = load_recipe(recipe, with_seed(sets, seed))
+    resolved = load_recipe(recipe, with_seed(with_data(sets, data), seed), profile)
     from quantale.stages.pipeline import plan_recipe
 
     predicted = plan_recipe(resolved)
     values = resolved.recipe.model_dump(mode="json")
-    data = {"recipe": values, "origins": dict(resolved.origins), "predicted": predicted}
+    shown = {"recipe": values, "origins": dict(resolved.origins), "predicted": predicted}
     text = f"{_with_origins(values, resolved.origins)}\n\n{_predictions(predicted)}"
-    terminal.result(data, text)
+    terminal.result(shown, text)
 
 
 def _with_origins(values: Mapping[str, Any], origins: Mapping[str, str]) -> str:

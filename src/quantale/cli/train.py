@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from quantale.cli.arguments import check_models, folder_name
-from quantale.cli.options import Debug, Json, Out, RecipeSeed, Resume, Sets, with_seed
+from quantale.cli.options import (
+    Debug,
+    Json,
+    Out,
+    Profile,
+    RecipeSeed,
+    Resume,
+    Sets,
+    with_data,
+    with_seed,
+)
 from quantale.cli.terminal import Terminal, pairs
 from quantale.core.errors import UsageError, nearest
 
@@ -33,6 +43,7 @@ def train(
     model: Annotated[str | None, typer.Option("--model", help="Fine-tune this model.")] = None,
     data: Annotated[str | None, typer.Option("--data", help="Corpus, Hub name or file.")] = None,
     method: Annotated[str, typer.Option("--method", help="What is trained: full.")] = "full",
+    profile: Profile = None,
     sets: Sets = [],  # noqa: B006  typer's way to say "none given"
     out: Out = None,
     resume: Resume = False,
@@ -45,7 +56,9 @@ def train(
         hint = nearest(method, _METHODS) or f"; there are {', '.join(_METHODS)}"
         raise UsageError(f"no training method named {method!r}{hint}")
     terminal = Terminal(as_json, debug)
-    resolved = _resolve(recipe, model, data, with_seed(sets, seed))
+    if recipe is None and profile is not None:
+        raise UsageError("--profile belongs to a recipe")
+    resolved = _resolve(recipe, model, data, with_seed(sets, seed), profile)
     folder = out or Path("runs") / resolved.recipe.name / "train"
     from quantale.stages.train import train_command
 
@@ -55,14 +68,18 @@ def train(
 
 
 def _resolve(
-    recipe: str | None, model: str | None, data: str | None, sets: list[str]
+    recipe: str | None,
+    model: str | None,
+    data: str | None,
+    sets: list[str],
+    profile: str | None,
 ) -> "ResolvedRecipe":
     from quantale.core.recipe_file import load_recipe
 
     if (recipe is None) == (model is None):
         raise UsageError("train needs either a recipe or --model M --data D")
     if recipe is not None:
-        return load_recipe(recipe, [*([f"data={data}"] if data else []), *sets])
+        return load_recipe(recipe, with_data(sets, data), profile)
     if model is None or data is None:
         raise UsageError("train --model needs --data")
     check_models([model])

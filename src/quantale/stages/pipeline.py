@@ -318,6 +318,8 @@ def _command(resolved: ResolvedRecipe) -> str:
     """Return the command line that asks for this recipe again, every `--set` included."""
     values = resolved.recipe.model_dump(mode="json")
     words = ["quantale", "run", resolved.source]
+    if resolved.profile is not None:
+        words += ["--profile", resolved.profile]
     for key, origin in resolved.origins.items():
         if origin == "--set":
             found: Any = values
