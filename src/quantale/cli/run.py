@@ -27,7 +27,8 @@ def run(
     data: RecipeData = None,
     sets: Sets = [],  # noqa: B006  typer's way to say "none given"
     only: Annotated[
-        str | None, typer.Option("--only", metavar="STAGE", help="Do this stage only.")
+        str | None,
+        typer.Option("--only", metavar="STAGE", help="This stage, or group of variants, only."),
     ] = None,
     resume: Resume = False,
     seed: RecipeSeed = None,

@@ -13,6 +13,8 @@ from quantale.core.recipe_training import TrainSection
 
 BASE, PRETRAINED = "fp32", "pretrained"
 """Names of the base of all comparisons, and of what it was before the recipe trained it."""
+BASELINE = "baseline"
+"""The group of the base alone."""
 FOLDER_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9_-])?")
 """What is safe as the name of a folder everywhere."""
 
@@ -70,6 +72,8 @@ class VariantSection(MethodSection):
     start: Text = "fp32"
     """What it is made from: fp32 (the base), pretrained (the base before the recipe trained it) or
     an earlier variant."""
+    group: Text | None = None
+    """Which `--only GROUP` makes it."""
     tune: TrainSection | None = None
     """A training of its own; whether it comes before, in or after quantizing is the method's."""
     method: Text | None = None
@@ -132,5 +136,17 @@ def check_variants(variants: tuple[VariantSection, ...], *, pretrained: bool) ->
             hint = nearest(variant.start, known)
             reason = f"{variant.start!r} is none of {', '.join(known)}{hint}"
             raise broken_rule(f"variants.{index}.start", reason)
+        if variant.group == BASELINE:
+            reason = f"{BASELINE!r} is the group of the base alone: take another name"
+            raise broken_rule(f"variants.{index}.group", reason)
         seen[key] = index
         known.append(variant.name)
+
+
+def of_group(variants: tuple[VariantSection, ...], group: str) -> tuple[VariantSection, ...]:
+    """Return the variants of a group, with all that they start from, in their order."""
+    wanted = {variant.name for variant in variants if variant.group == group}
+    for variant in reversed(variants):
+        if variant.name in wanted:
+            wanted.add(variant.start)
+    return tuple(variant for variant in variants if variant.name in wanted)

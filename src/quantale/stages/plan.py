@@ -12,10 +12,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from quantale.core.recipe import Recipe
 from quantale.core.recipe_training import TrainSection
 from quantale.data.batch import Batch
-from quantale.models.build import build_model
 from quantale.models.load import local_folder
-from quantale.models.nanogpt_config import NanoGPTConfig
-from quantale.stages.train import nanogpt_config, set_threads
+from quantale.stages.train import build_own, own_config, set_threads
 from quantale.tuning.methods.full import Full
 
 _PROBE_STEPS = 2
@@ -36,7 +34,7 @@ def predict(recipe: Recipe) -> dict[str, Any]:
     parameters = _parameters(config)
     found: dict[str, Any] = {"parameters": parameters, "fp32_bytes": 4 * parameters}
     memory = 2 * 4 * parameters
-    if recipe.train is not None and recipe.model.kind == "nanogpt":
+    if recipe.train is not None and recipe.model.kind != "pretrained":
         step_seconds, tokens = _probe(recipe, recipe.train, config)
         found["train_tokens"] = tokens * recipe.train.steps
         found["train_tokens_per_s"] = tokens / step_seconds
@@ -56,7 +54,7 @@ def _config(recipe: Recipe) -> Any:
     if shape.kind == "pretrained":
         return AutoConfig.from_pretrained(local_folder(str(shape.path)))
     vocabulary = recipe.tokenizer.vocab_size if recipe.tokenizer.kind == "bpe" else _CHARACTERS
-    return nanogpt_config(shape, vocabulary)
+    return own_config(shape, vocabulary)
 
 
 def _parameters(config: Any) -> int:
@@ -65,9 +63,9 @@ def _parameters(config: Any) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _probe(recipe: Recipe, section: TrainSection, config: NanoGPTConfig) -> tuple[float, int]:
+def _probe(recipe: Recipe, section: TrainSection, config: Any) -> tuple[float, int]:
     """Return the seconds and tokens of one optimizer step."""
-    model, objective = build_model(config, seed=recipe.seed).train(), Full()
+    model, objective = build_own(config, seed=recipe.seed).train(), Full()
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
     shape = (section.batch_size, recipe.model.context + 1)
     batch = Batch.of_rows(torch.randint(config.vocab_size, shape))

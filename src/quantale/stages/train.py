@@ -1,10 +1,12 @@
 """From a recipe to a trained model: tokenizer, windows, loop, sealed run."""
 
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import GPT2Config
 
 from quantale.core import run as runs
 from quantale.core.errors import UsageError
@@ -15,18 +17,19 @@ from quantale.core.recipe_training import TrainSection
 from quantale.core.records import read_json, write_json
 from quantale.core.run import Run, RunKey
 from quantale.data import tokenizers
-from quantale.models.build import build_model
+from quantale.models.build import build_gpt2, build_model
+from quantale.models.classifier import as_classifier
 from quantale.models.load import load
 from quantale.models.nanogpt_config import NanoGPTConfig
 from quantale.quant.save import write_model
 from quantale.stages.corpus import Corpus, open_corpus
-from quantale.stages.training_data import training_data
+from quantale.stages.training_data import class_names, training_data
 from quantale.stages.variants import make_tuning
 from quantale.tuning.loop import train
 from quantale.tuning.method import Start
 from quantale.tuning.settings import TrainResult, TrainSettings
 
-VERSION = 2
+VERSION = 3
 
 
 def train_command(
@@ -89,8 +92,11 @@ def run_training(job: TrainJob, start: Start, folder: Path, progress: Progress) 
     tuning = make_tuning(section.method, section.settings)
     if tuning.needs_teacher and start.teacher is None:
         raise UsageError(f"the tuning method {section.method} needs a teacher")
+    start = _with_head(job, start)
     context = int(start.model.config.max_position_embeddings)
     data = training_data(section, job.corpus, tokenizer, context, job.seed)
+    for line in _warnings(data.record, job.corpus):
+        progress.note(line)
     work = tuning.begin(start)
     weights = list(work.objective.trainable(work.model).values())
     settings = _settings(section, job.seed)
@@ -100,6 +106,7 @@ def run_training(job: TrainJob, start: Start, folder: Path, progress: Progress) 
     write_model(model, tokenizer, folder / "model")
     summary = {
         **_summary(job, result),
+        "data": {**data.record, "repeated": job.corpus.repeated()},
         "parameters": sum(p.numel() for p in work.model.parameters()),
         "trainable_parameters": sum(p.numel() for p in weights),
     }
@@ -108,9 +115,33 @@ def run_training(job: TrainJob, start: Start, folder: Path, progress: Progress) 
     return summary
 
 
+def _with_head(job: TrainJob, start: Start) -> Start:
+    """Return the start with a head for classes where classes are learnt."""
+    section = job.corpus.section
+    if not section.learns_classes:
+        return start
+    names = class_names(section, job.corpus.train)
+    model = as_classifier(start.model, names, job.tokenizer, seed=job.seed)
+    return replace(start, model=model)
+
+
+def _warnings(record: Mapping[str, Any], corpus: Corpus) -> Iterator[str]:
+    """Say which documents are not learnt as they are, and which stand in two parts."""
+    lost = [f"{record[what]} {what}" for what in ("dropped", "cut") if record.get(what)]
+    if lost:
+        yield (
+            f"of {record['documents']} training documents {' and '.join(lost)}: "
+            f"a row has {record['length']} tokens"
+        )
+    for parts, count in corpus.repeated().items():
+        if count:
+            yield f"{count} documents stand in two parts of the data ({parts})"
+
+
 def train_key(recipe: Recipe, corpus: Corpus) -> RunKey:
     """Return what the bytes of the training depend on."""
     settings = recipe.model_dump(mode="json", include={"seed", "tokenizer", "model", "train"})
+    settings["reading"] = corpus.reading
     parents = {"train": corpus.train.sha256, "validation": corpus.validation.sha256}
     return RunKey("train", VERSION, settings, parents)
 
@@ -123,15 +154,40 @@ def _start(recipe: Recipe, corpus: Corpus) -> tuple[Any, Any]:
             tokenizer = tokenizers.load_tokenizer(recipe.tokenizer.path)
         return model, tokenizer
     tokenizer = _tokenizer(recipe, corpus)
-    config = nanogpt_config(recipe.model, len(tokenizer))
+    config = own_config(recipe.model, len(tokenizer))
     config.bos_token_id = tokenizer.bos_token_id
     config.eos_token_id = tokenizer.eos_token_id
     config.pad_token_id = tokenizer.pad_token_id
-    return build_model(config, seed=recipe.seed), tokenizer
+    return build_own(config, seed=recipe.seed), tokenizer
+
+
+def own_config(shape: ModelSection, vocabulary: int) -> NanoGPTConfig | GPT2Config:
+    """Return the configuration of a recipe's own model."""
+    return _CONFIGS[shape.kind](shape, vocabulary)
+
+
+def build_own(config: NanoGPTConfig | GPT2Config, *, seed: int) -> Any:
+    """Build a recipe's own model."""
+    make = build_gpt2 if isinstance(config, GPT2Config) else build_model
+    return make(config, seed=seed)
+
+
+def _gpt2_config(shape: ModelSection, vocabulary: int) -> GPT2Config:
+    rate = shape.dropout
+    return GPT2Config(
+        vocab_size=vocabulary,
+        n_layer=shape.layers,
+        n_head=shape.heads,
+        n_embd=shape.width,
+        n_positions=shape.context,
+        embd_pdrop=rate,
+        attn_pdrop=rate,
+        resid_pdrop=rate,
+    )
 
 
 def nanogpt_config(shape: ModelSection, vocabulary: int) -> NanoGPTConfig:
-    """Return the configuration of a recipe's own model."""
+    """Return the configuration of a nanoGPT."""
     return NanoGPTConfig(
         vocab_size=vocabulary,
         n_layer=shape.layers,
@@ -141,6 +197,9 @@ def nanogpt_config(shape: ModelSection, vocabulary: int) -> NanoGPTConfig:
         dropout=shape.dropout,
         bias=shape.bias,
     )
+
+
+_CONFIGS = {"nanogpt": nanogpt_config, "gpt2": _gpt2_config}
 
 
 def _tokenizer(recipe: Recipe, corpus: Corpus) -> Any:

@@ -20,7 +20,7 @@ from quantale.stages.train import TrainJob, run_training, teacher_of
 from quantale.stages.variants import make_methods, make_tuning
 from quantale.tuning.method import Start, Tuning
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -65,10 +65,11 @@ def tune_key(plan: Tuned) -> RunKey:
     settings: dict[str, Any] = {
         "seed": plan.seed,
         "train": plan.section.model_dump(mode="json", exclude={"teacher"}),
+        "reading": plan.corpus.reading,
     }
     if plan.quantized is not None:
         settings["quantized"] = plan.quantized.model_dump(
-            mode="json", exclude={"name", "start", "tune"}
+            mode="json", exclude={"name", "start", "group", "tune"}
         )
     parents = {
         "model": plan.source.digest,

@@ -1,7 +1,7 @@
 """What a training is given and what it gives back: objective, settings, data, result."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import torch
@@ -64,6 +64,8 @@ class TrainData:
     """The n-th training batch; step s reads the batches s * accumulation and following."""
     validation: Sequence[Batch]
     """The same fixed batches at every validation."""
+    record: Mapping[str, Any] = field(default_factory=dict)
+    """What was read and what was left out, for the run's summary."""
 
 
 @dataclass(frozen=True)
