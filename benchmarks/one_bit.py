@@ -19,7 +19,7 @@ import torch
 
 from quantale.cli.progress import Lines
 from quantale.core.progress import Progress
-from quantale.core.recipe import DataSection
+from quantale.core.recipe_data import DataSection
 from quantale.core.recipe_training import TrainSection
 from quantale.core.recipe_variants import VariantSection
 from quantale.core.records import read_json, write_json

@@ -10,7 +10,7 @@ from shared_data import STORIES260K, TINYSTORIES, needs_shared
 from torch import Tensor, nn
 
 from quantale.core.progress import Silent
-from quantale.core.recipe import DataSection
+from quantale.core.recipe_data import DataSection
 from quantale.core.recipe_variants import VariantSection
 from quantale.data.load import load_documents
 from quantale.quant.apply import Method

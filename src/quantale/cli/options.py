@@ -22,8 +22,20 @@ MaxNewTokens = Annotated[int, Option("--max-new-tokens", min=1, help="Stop after
 RecipeSeed = Annotated[
     int | None, Option("--seed", min=0, help="Seed of everything random; short for --set seed=N.")
 ]
+Profile = Annotated[
+    str | None, Option("--profile", metavar="NAME", help="Lay this profile over the recipe.")
+]
+RecipeData = Annotated[
+    str | None,
+    Option("--data", metavar="D", help="Corpus, Hub name or file; short for --set data=D."),
+]
 
 
 def with_seed(sets: list[str], seed: int | None) -> list[str]:
     """Return the assignments with `--seed` as the last one."""
     return sets if seed is None else [*sets, f"seed={seed}"]
+
+
+def with_data(sets: list[str], data: str | None) -> list[str]:
+    """Return the assignments behind that of `--data`."""
+    return sets if data is None else [f"data={data}", *sets]

@@ -7,7 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
-from quantale.cli.options import Debug, Json, RecipeSeed, Sets, with_seed
+from quantale.cli.options import (
+    Debug,
+    Json,
+    Profile,
+    RecipeData,
+    RecipeSeed,
+    Sets,
+    with_data,
+    with_seed,
+)
 from quantale.cli.terminal import Terminal, pairs, table
 from quantale.core.byte_sizes import parse_bytes, show_bytes
 
@@ -16,6 +25,8 @@ def plan(
     recipe: Annotated[
         str | None, typer.Argument(help="A shipped recipe's name or a YAML file.")
     ] = None,
+    profile: Profile = None,
+    data: RecipeData = None,
     memory: Annotated[
         str | None, typer.Option("--memory", metavar="BYTES", help="What it must fit in: 8GB.")
     ] = None,
@@ -40,14 +51,14 @@ def plan(
         rows = held_against(against or Path())
         terminal.result({"stages": rows}, against_table(rows))
         return
-    resolved = load_recipe(recipe, with_seed(sets, seed))
+    resolved = load_recipe(recipe, with_seed(with_data(sets, data), seed), profile)
     from quantale.stages.pipeline import plan_recipe
 
     predicted = plan_recipe(resolved, None if memory is None else parse_bytes(memory))
     values = resolved.recipe.model_dump(mode="json")
-    data = {"recipe": values, "origins": dict(resolved.origins), "predicted": predicted}
+    shown = {"recipe": values, "origins": dict(resolved.origins), "predicted": predicted}
     text = f"{_with_origins(values, resolved.origins)}\n\n{_predictions(predicted)}"
-    terminal.result(data, text)
+    terminal.result(shown, text)
 
 
 def _with_origins(values: Mapping[str, Any], origins: Mapping[str, str]) -> str:

@@ -8,7 +8,17 @@ import typer
 from typer import Option
 
 from quantale.cli.arguments import check_method, check_models, check_tuning, folder_name
-from quantale.cli.options import Debug, Json, Out, RecipeSeed, Resume, Sets, with_seed
+from quantale.cli.options import (
+    Debug,
+    Json,
+    Out,
+    Profile,
+    RecipeSeed,
+    Resume,
+    Sets,
+    with_data,
+    with_seed,
+)
 from quantale.cli.quantize import parse_preset
 from quantale.cli.terminal import Terminal, pairs
 from quantale.core.errors import UsageError
@@ -58,6 +68,7 @@ def train(
     teacher: Teacher = None,
     quantize: Quantize = None,
     preset: Preset = None,
+    profile: Profile = None,
     sets: Sets = [],  # noqa: B006  typer's way to say "none given"
     out: Out = None,
     resume: Resume = False,
@@ -72,9 +83,12 @@ def train(
         check_models([teacher])
     packing = _packing(quantize, preset, model)
     asked = {"method": method, "settings.rank": rank, "settings.alpha": alpha, "teacher": teacher}
-    given = [f"train.{key}={value}" for key, value in asked.items() if value is not None]
+    options = [f"train.{key}={value}" for key, value in asked.items() if value is not None]
     terminal = Terminal(as_json, debug)
-    resolved = _resolve(recipe, model, data, with_seed([*given, *sets], seed), method)
+    if recipe is None and profile is not None:
+        raise UsageError("--profile belongs to a recipe")
+    sets = with_seed([*options, *sets], seed)
+    resolved = _resolve(recipe, (model, data), sets, method, profile)
     folder = out or Path("runs") / resolved.recipe.name / "train"
     with terminal.progress() as progress:
         if packing is None:
@@ -103,14 +117,19 @@ def _packing(quantize: str | None, preset: str | None, model: str | None) -> dic
 
 
 def _resolve(
-    recipe: str | None, model: str | None, data: str | None, sets: list[str], method: str | None
+    recipe: str | None,
+    given: tuple[str | None, str | None],
+    sets: list[str],
+    method: str | None,
+    profile: str | None,
 ) -> "ResolvedRecipe":
     from quantale.core.recipe_file import load_recipe
 
+    model, data = given
     if (recipe is None) == (model is None):
         raise UsageError("train needs either a recipe or --model M --data D")
     if recipe is not None:
-        return load_recipe(recipe, [*([f"data={data}"] if data else []), *sets])
+        return load_recipe(recipe, with_data(sets, data), profile)
     if model is None or data is None:
         raise UsageError("train --model needs --data")
     check_models([model])

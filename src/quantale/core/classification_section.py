@@ -10,10 +10,10 @@ class ClassificationSection(Section):
 
     route: Text = "head"
     """Plug-in name: `head` for a classifier, `likelihood` for a language model."""
-    label: Text = "label"
-    """Column of the labels."""
+    label: Text | None = None
+    """Column of the labels; None: that of the data section, or "label"."""
     classes: tuple[Text, ...] | None = None
-    """Names in the order of their numbers."""
+    """Names in the order of their numbers; None: the data section's, or the classifier's own."""
     length: Count | None = None
     """Tokens of a document; None: the model's context."""
     template: Text | None = None

@@ -11,38 +11,22 @@ from pydantic import Field, model_validator
 from quantale.core.classification_section import ClassificationSection
 from quantale.core.recipe_base import (
     Count,
-    Fraction,
     Section,
     Share,
     Text,
     broken_rule,
 )
+from quantale.core.recipe_data import DataSection
+from quantale.core.recipe_outputs import OutputSection, check_outputs
 from quantale.core.recipe_training import TrainSection
-from quantale.core.recipe_variants import FOLDER_NAME, VariantSection, check_variants
+from quantale.core.recipe_variants import (
+    BASE,
+    BASELINE,
+    FOLDER_NAME,
+    VariantSection,
+    check_variants,
+)
 from quantale.core.recipe_writing import CodeSection, StoriesSection
-
-
-class DataSection(Section):
-    """Where the documents come from and how they are divided."""
-
-    source: Text = "storygen"
-    """Corpus name, Hub name or local path, with `#column` and `[split]` where they apply."""
-    train_documents: Count | None = None
-    """How many training documents; None: all, or the share of `split`."""
-    validation_documents: Count | None = None
-    """How many validation documents; None: as above."""
-    test_documents: Count | None = None
-    """How many test documents; None: as above."""
-    split: tuple[Fraction, Fraction, Fraction] = (0.8, 0.1, 0.1)
-    """Shares of characters for training, validation and test; contiguous, whole documents."""
-    test: Text | None = None
-    """Another source to evaluate on instead of the test split."""
-
-    @model_validator(mode="after")
-    def _shares_add_up(self) -> Self:
-        if abs(sum(self.split) - 1) > 1e-6:
-            raise broken_rule("split", f"the shares should add up to 1, not {sum(self.split):g}")
-        return self
 
 
 class TokenizerSection(Section):
@@ -59,8 +43,8 @@ class TokenizerSection(Section):
 class ModelSection(Section):
     """The model that is trained, or the pretrained one that is taken."""
 
-    kind: Literal["nanogpt", "pretrained"] = "nanogpt"
-    """`nanogpt` is built from the numbers below; `pretrained` is loaded from `path`."""
+    kind: Literal["nanogpt", "gpt2", "pretrained"] = "nanogpt"
+    """`nanogpt` and `gpt2` are built from the numbers below; `pretrained` is loaded from `path`."""
     layers: Count = 6
     """Transformer blocks."""
     heads: Count = 6
@@ -72,7 +56,7 @@ class ModelSection(Section):
     dropout: Share = 0.1
     """Probability of dropping an activation in training."""
     bias: bool = False
-    """Whether linear layers and norms have biases."""
+    """Whether linear layers and norms of a nanogpt have biases; those of a gpt2 always do."""
     path: Text | None = None
     """Folder or Hub name of the pretrained model."""
 
@@ -80,7 +64,7 @@ class ModelSection(Section):
     def _shape_is_possible(self) -> Self:
         if self.kind == "pretrained" and self.path is None:
             raise broken_rule("path", "a pretrained model needs a path or a Hub name")
-        if self.kind == "nanogpt" and self.path is not None:
+        if self.kind != "pretrained" and self.path is not None:
             raise broken_rule("path", "only a model of kind 'pretrained' has a path")
         if self.width % self.heads:
             raise broken_rule("heads", f"{self.heads} heads do not divide width {self.width}")
@@ -187,14 +171,23 @@ class Recipe(Section):
     bench: BenchSection | None = BenchSection()
     compare: CompareSection = CompareSection()
     report: ReportSection = ReportSection()
+    outputs: tuple[OutputSection, ...] = ()
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The groups of variants in their order, that of the base alone first."""
+        named = (variant.group for variant in self.variants if variant.group is not None)
+        return tuple(dict.fromkeys((BASELINE, *named)))
 
     @model_validator(mode="after")
     def _sections_fit(self) -> Self:
         _check_name(self.name)
         _check_model_and_training(self)
-        _check_calibration(self)
+        _check_lengths(self)
         _check_classification(self)
+        _check_template(self)
         check_variants(self.variants, pretrained=self.model.kind == "pretrained")
+        check_outputs(self.outputs, self.variants, BASE)
         return self
 
 
@@ -210,26 +203,49 @@ def _check_model_and_training(recipe: Recipe) -> None:
             raise broken_rule("tokenizer.kind", reason)
         return
     if recipe.train is None:
-        reason = "a nanogpt starts from random weights: a train section is needed"
+        reason = f"a {recipe.model.kind} starts from random weights: a train section is needed"
         raise broken_rule("train", reason)
     if recipe.tokenizer.kind == "pretrained" and recipe.tokenizer.path is None:
         raise broken_rule("tokenizer.path", "a pretrained tokenizer needs a path or a Hub name")
 
 
-def _check_calibration(recipe: Recipe) -> None:
+def _check_lengths(recipe: Recipe) -> None:
     length, context = recipe.calibration.length, recipe.model.context
-    if recipe.model.kind == "nanogpt" and length is not None and length > context:
-        reason = f"{length} tokens are more than the model's context of {context}"
-        raise broken_rule("calibration.length", reason)
+    if recipe.model.kind == "pretrained":
+        return
+    for field, wanted in (("calibration.length", length), ("data.length", recipe.data.length)):
+        if wanted is not None and wanted > context:
+            reason = f"{wanted} tokens are more than the model's context of {context}"
+            raise broken_rule(field, reason)
 
 
 def _check_classification(recipe: Recipe) -> None:
-    section = recipe.evaluate.classification
+    section, learns = recipe.evaluate.classification, recipe.data.learns_classes
+    if learns and recipe.model.kind == "nanogpt":
+        raise broken_rule("model.kind", "a nanogpt has no head for classes: write gpt2")
+    if learns and (section is None or section.route != "head"):
+        field = "evaluate.classification"
+        raise broken_rule(field, "a classifier is scored by its head: write {route: head}")
     if section is None or section.route != "head":
         return
-    if recipe.model.kind != "pretrained":
+    if recipe.model.kind != "pretrained" and not learns:
         raise broken_rule("model.kind", "the route 'head' needs a pretrained classifier")
     if recipe.bench is not None:
         raise broken_rule("bench", "a classifier decodes nothing: write bench: null")
     if recipe.report.prompts:
         raise broken_rule("report.prompts", "a classifier continues no prompt: leave them out")
+
+
+def _check_template(recipe: Recipe) -> None:
+    template, stories = recipe.data.parsed_template, recipe.stories
+    if recipe.data.chat and recipe.model.kind != "pretrained":
+        raise broken_rule("data.chat", "only a pretrained model has a chat template")
+    if recipe.evaluate.protocol == "answer" and template is None:
+        raise broken_rule("evaluate.protocol", "answers need a template: write data.template")
+    if template is None or stories is None or stories.template is None:
+        return
+    fields = {name: f"{{{name.casefold()}}}" for name in template.fields}
+    prompt = template.prompt(fields)
+    if not stories.template.casefold().startswith(prompt.casefold()):
+        reason = f"should begin with {prompt!r}, what data.template has in front of the answer"
+        raise broken_rule("stories.template", reason)

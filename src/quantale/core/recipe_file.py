@@ -4,9 +4,11 @@ Every fault is one `UsageError` that names the file and line (or the `--set`), t
 the nearest name: `mine.yaml:12: variants[2].methd: unknown key; did you mean 'method'?`
 """
 
+import copy
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from quantale.core.errors import UsageError, nearest
 from quantale.core.recipe import Recipe
 from quantale.core.recipe_base import Section
 from quantale.core.recipe_errors import explain, section_fields
+from quantale.core.recipe_profiles import KEY, chosen_profile, lay_over, take_profiles
 from quantale.core.recipe_variants import RuleSection
 from quantale.core.recipe_yaml import KeyPath
 from quantale.core.registry import METHODS, PROTOCOLS, ROUTES
@@ -35,6 +38,8 @@ class ResolvedRecipe:
     """Dotted key, as `--set` takes it, to "default", "recipe FILE:LINE" or "--set"."""
     source: str
     """Name or path that was asked for."""
+    profile: str | None = None
+    """The profile that was laid over it."""
 
 
 @dataclass(frozen=True)
@@ -68,13 +73,33 @@ def recipe_description(name: str) -> str:
     return str(data["description"])
 
 
-def load_recipe(name_or_path: str, sets: Sequence[str] = ()) -> ResolvedRecipe:
-    """Read a shipped recipe or a YAML file, apply `sets` ("a.b=c") in order, check all."""
+def recipe_profiles(name: str) -> tuple[str, ...]:
+    """Return the names of a shipped recipe's profiles, from their lines alone: it is quick."""
+    _, _, tail = f"\n{recipe_text(name)}".partition(f"\n{KEY}:")
+    block = re.split(r"\n(?=\w)", tail, maxsplit=1)[0]
+    return tuple(re.findall(r"\n  ([\w-]+):", block))
+
+
+def load_recipe(
+    name_or_path: str, sets: Sequence[str] = (), profile: str | None = None
+) -> ResolvedRecipe:
+    """Read a shipped recipe or a YAML file, lay a profile over it, apply `sets` ("a.b=c"), check.
+
+    Profiles that were not asked for are checked as well.
+    """
     text, label = _read(name_or_path)
     data, places = recipe_yaml.parse(text, lambda line: f"{label}:{line}")
     if not isinstance(data, dict):
         raise UsageError(f"{label}:1: a recipe is a mapping of keys to values")
-    return resolve(Draft(data, places), sets, name_or_path)
+    profiles = take_profiles(data, places)
+    chosen = None if profile is None else chosen_profile(profiles, profile)
+    for changes, own in profiles.values():
+        draft = Draft(copy.deepcopy(data), dict(places))
+        lay_over(draft.data, draft.places, changes, own)
+        resolve(draft, (), name_or_path)
+    if chosen is not None:
+        lay_over(data, places, *chosen)
+    return replace(resolve(Draft(data, places), sets, name_or_path), profile=profile)
 
 
 def resolve(draft: Draft, sets: Sequence[str], source: str) -> ResolvedRecipe:

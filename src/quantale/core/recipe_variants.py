@@ -14,6 +14,8 @@ from quantale.core.recipe_training import TrainSection
 BASE, PRETRAINED, SCRATCH = "fp32", "pretrained", "scratch"
 """Names of the base of all comparisons, of what it was before the recipe trained it, and of a model
 of its shape with new weights."""
+BASELINE = "baseline"
+"""The group of the base alone."""
 FOLDER_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9_-])?")
 """What is safe as the name of a folder everywhere."""
 
@@ -71,6 +73,8 @@ class VariantSection(MethodSection):
     start: Text = "fp32"
     """What it is made from: fp32 (the base), pretrained (the base before the recipe trained it),
     scratch (a model of its shape with new weights) or an earlier variant."""
+    group: Text | None = None
+    """Which `--only GROUP` makes it."""
     tune: TrainSection | None = None
     """A training of its own; whether it comes before, in or after quantizing is the method's."""
     method: Text | None = None
@@ -136,5 +140,17 @@ def check_variants(variants: tuple[VariantSection, ...], *, pretrained: bool) ->
         if variant.start == SCRATCH and variant.tune is None:
             reason = "a model with new weights needs a tune section"
             raise broken_rule(f"variants.{index}.tune", reason)
+        if variant.group == BASELINE:
+            reason = f"{BASELINE!r} is the group of the base alone: take another name"
+            raise broken_rule(f"variants.{index}.group", reason)
         seen[key] = index
         known.append(variant.name)
+
+
+def of_group(variants: tuple[VariantSection, ...], group: str) -> tuple[VariantSection, ...]:
+    """Return the variants of a group, with all that they start from, in their order."""
+    wanted = {variant.name for variant in variants if variant.group == group}
+    for variant in reversed(variants):
+        if variant.name in wanted:
+            wanted.add(variant.start)
+    return tuple(variant for variant in variants if variant.name in wanted)

@@ -33,13 +33,16 @@ class StoriesSection(WritingSection):
     """Test documents whose beginnings are continued, the first ones."""
     samples: Count = 1
     """Stories a prompt."""
-    template: Text = "{opening}"
-    """What the model reads: {genre}, {characters}, {prompt} and {opening} are filled in."""
+    template: Text | None = None
+    """What the model reads: {genre}, {characters}, {prompt} and {opening} are filled in. None: what
+    the data's template has in front of the answer; without one, the opening."""
     opening_words: Annotated[int, Field(ge=0)] = 12
     """The opening is whole sentences with so many words at least; 0: no opening."""
 
     @model_validator(mode="after")
     def _template_can_be_filled(self) -> Self:
+        if self.template is None:
+            return self
         try:
             named = {name for _, name, _, _ in Formatter().parse(self.template) if name is not None}
         except ValueError as error:

@@ -5,7 +5,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Protocol
+from typing import Literal, Protocol
 
 from quantale.core.errors import DataError, UsageError, nearest
 
@@ -24,6 +24,8 @@ class Document:
     """Unique within its source."""
     fields: Mapping[str, str] = field(default_factory=dict)
     """What else is known of it: the other columns of a row, or the genre of a story."""
+    answer: int = 0
+    """Index in the text where the answer begins; what is in front of it is given. 0: all of it."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +39,16 @@ class Documents:
     """"train", "validation", "test", another split of a Hub data set, or `WHOLE`."""
     sha256: str
     """Over the texts in order, each behind its length."""
+    marked: bool = False
+    """Whether names of special tokens in the texts stand for the tokens, as in a written-out chat.
+
+    Such a text carries its beginning and end itself.
+    """
 
     @classmethod
-    def collect(cls, items: Iterable[Document], source: str, split: str) -> "Documents":
+    def collect(
+        cls, items: Iterable[Document], source: str, split: str, *, marked: bool = False
+    ) -> "Documents":
         """Build a collection with its digest; raises DataError when there is no document."""
         kept = tuple(items)
         if not kept:
@@ -48,7 +57,9 @@ class Documents:
         for item in kept:
             encoded = item.text.encode()
             digest.update(len(encoded).to_bytes(8, "little") + encoded)
-        return cls(kept, source, split, digest.hexdigest())
+            if item.answer:
+                digest.update(f"answer {item.answer}".encode())
+        return cls(kept, source, split, digest.hexdigest(), marked)
 
     @property
     def texts(self) -> list[str]:
@@ -100,16 +111,27 @@ def select(documents: Documents, selection: Selection) -> Documents:
     return Documents.collect(items, documents.source, documents.split)
 
 
-def split_documents(
-    documents: Documents, ratios: tuple[float, float, float]
-) -> tuple[Documents, Documents, Documents]:
-    """Cut into train, validation and test: contiguous, by characters, at document boundaries.
+By = Literal["characters", "documents"]
+"""What the shares of a split are of."""
 
-    A share of 0 gives an empty part. Raises DataError when another part would be empty.
+
+def split_documents(
+    documents: Documents,
+    ratios: tuple[float, float, float],
+    *,
+    by: By = "characters",
+    shuffle_seed: int | None = None,
+) -> tuple[Documents, Documents, Documents]:
+    """Cut into train, validation and test: contiguous, at document boundaries.
+
+    shuffle_seed: of the order before the cut; None: as they come. A share of 0 gives an empty
+    part. Raises DataError when another part would be empty.
     """
     if min(ratios) < 0 or abs(sum(ratios) - 1) > 1e-6:
         raise UsageError(f"a split needs three shares that sum to 1, got {ratios}")
-    ends = list(accumulate(len(item.text) for item in documents.items))
+    if shuffle_seed is not None:
+        documents = shuffled(documents, shuffle_seed)
+    ends = list(accumulate(len(item.text) if by == "characters" else 1 for item in documents.items))
     first = _cut(ends, ratios[0])
     second = max(first, _cut(ends, ratios[0] + ratios[1]))
     bounds = (0, first, second, len(ends))
@@ -120,8 +142,27 @@ def split_documents(
     return train, validation, test
 
 
+def shuffled(documents: Documents, seed: int) -> Documents:
+    """Return the documents in a random order that is a function of their ids and the seed."""
+    keys = (hashlib.sha256(f"{seed}/{item.id}".encode()).digest() for item in documents.items)
+    order = sorted(zip(keys, range(len(documents)), strict=True))
+    items = (documents.items[number] for _, number in order)
+    return Documents.collect(items, documents.source, documents.split, marked=documents.marked)
+
+
+def repeated_texts(parts: Mapping[str, Documents]) -> dict[str, int]:
+    """Count the documents of each part whose text stands in an earlier part: "train/test": 3."""
+    known: dict[str, set[str]] = {}
+    found: dict[str, int] = {}
+    for name, part in parts.items():
+        for earlier, texts in known.items():
+            found[f"{earlier}/{name}"] = sum(text in texts for text in part.texts)
+        known[name] = set(part.texts)
+    return found
+
+
 def _cut(ends: list[int], share: float) -> int:
-    """Number of documents before the boundary that is nearest to the share of the characters."""
+    """Number of documents before the boundary that is nearest to the share."""
     target = share * ends[-1]
     above = bisect_left(ends, target)
     below_end = ends[above - 1] if above else 0

@@ -16,6 +16,8 @@ class HubName:
     """Name of the configuration, for repositories that have several."""
     splits: Mapping[str, str] = field(default_factory=dict)
     """Our split name to a split expression of `datasets`, where the two differ."""
+    fields: Mapping[str, str] = field(default_factory=dict)
+    """Our name of a field to the column that stands for it."""
 
 
 HUB_NAMES: Mapping[str, HubName] = {
@@ -32,7 +34,11 @@ HUB_NAMES: Mapping[str, HubName] = {
     "code-search-net": HubName(
         "claudios/code_search_net", column="func_code_string", config="python"
     ),
-    "persona-tales": HubName("WorkInTheDark/FairytaleQA", column="story_section"),
+    "persona-tales": HubName(
+        "WorkInTheDark/FairytaleQA",
+        column="story_section",
+        fields={"genre": "story_name", "characters": "answer1", "prompt": "question"},
+    ),
     "wikitext-2": HubName("Salesforce/wikitext", column="text", config="wikitext-2-raw-v1"),
 }
 """The original `code_search_net` is a loading script, which `datasets` no longer runs; the

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from quantale.core.errors import DataError, UsageError, nearest
 from quantale.data.documents import Documents
+from quantale.data.rows import find_column
 
 LABEL_COLUMN = "label"
 """Where the label is unless another column is named."""
@@ -49,13 +50,14 @@ def labelled(
 
 def _value(document: str, fields: object, column: str) -> str:
     known = fields if isinstance(fields, dict) else {}
-    if column not in known:
+    found = find_column(column, known)
+    if found is None:
         listed = ", ".join(sorted(known)) or "none"
         raise DataError(
             f"document {document!r} has no label in {column!r}, its columns besides the text are "
             f"{listed}{nearest(column, known)}; name the column of the labels"
         )
-    return str(known[column])
+    return str(known[found]).strip()
 
 
 def _class(document: str, value: str, names: tuple[str, ...]) -> str:

@@ -20,6 +20,7 @@ FILE_KINDS = {
     ".raw": "text",
     ".jsonl": "text",
     ".csv": "text",
+    ".tsv": "text",
     ".parquet": "parquet",
 }
 """File ending to the plug-in that reads it."""

@@ -13,13 +13,28 @@ def check_column(column: str | None, columns: Iterable[str], source: str) -> str
     """Return the text column; raises DataError with the nearest name when it is not there."""
     wanted = column or TEXT_COLUMN
     known = sorted(columns)
-    if wanted in known:
-        return wanted
+    found = find_column(wanted, known)
+    if found is not None:
+        return found
     listed = ", ".join(known) if known else "no columns"
     raise DataError(
         f"{source} has no column {wanted!r}, it has {listed}{nearest(wanted, known)};"
         f" name the text column as {source}#COLUMN"
     )
+
+
+def find_column(wanted: str, columns: Iterable[str]) -> str | None:
+    """Return the column of this name, or the only one that differs in case and outer spaces."""
+    known = list(columns)
+    if wanted in known:
+        return wanted
+    alike = [name for name in known if folded(name) == folded(wanted)]
+    return alike[0] if len(alike) == 1 else None
+
+
+def folded(name: str) -> str:
+    """Return a column's name as names are compared: without case and outer spaces."""
+    return name.strip().casefold()
 
 
 def documents_from(

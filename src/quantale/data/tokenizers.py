@@ -96,14 +96,19 @@ def _check_file(file: Path) -> None:
         raise DataError(f"{file} is damaged or not a tokenizer: {error}") from error
 
 
-def encode_batch(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[list[int]]:
-    """Encode texts as plain text: no symbol is added, and names of symbols in them are letters."""
+def encode_batch(
+    tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], *, marked: bool = False
+) -> list[list[int]]:
+    """Encode texts as plain text: no symbol is added, and names of symbols in them are letters.
+
+    marked: the names of symbols are the symbols.
+    """
     encoded: list[list[int]] = []
     for start in range(0, len(texts), _BATCH):
         encoded += tokenizer(
             list(texts[start : start + _BATCH]),
             add_special_tokens=False,
-            split_special_tokens=True,
+            split_special_tokens=not marked,
             return_attention_mask=False,
             return_token_type_ids=False,
             verbose=False,

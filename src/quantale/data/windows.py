@@ -32,6 +32,8 @@ class TokenStream:
     """(documents,) int64; positions of these BOS tokens."""
     unknown: int
     """How many tokens are the unknown symbol."""
+    scored: _Array | None = None
+    """(n,) bool: which tokens are targets where they are not a window's first; None: all."""
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -49,7 +51,7 @@ def encode_documents(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -
         boundary = tokenizer.eos_token_id
     if boundary is None:
         raise DataError("the tokenizer declares neither a BOS nor an EOS token; set bos_token")
-    pieces = _pieces(tokenizer, texts)
+    pieces = encode_plain(tokenizer, texts)
     lengths = np.array([len(piece) + 1 for piece in pieces], dtype=np.int64)
     starts = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
     flat = np.concatenate(pieces)
@@ -84,7 +86,8 @@ def encode_enough(
     )
 
 
-def _pieces(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[_Array]:
+def encode_plain(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[_Array]:
+    """Return the tokens of every text, (n,) uint32 each, without any boundary."""
     table = character_table(tokenizer)
     if table is None:
         return [np.array(ids, dtype=np.uint32) for ids in encode_batch(tokenizer, texts)]
@@ -136,6 +139,10 @@ class WindowSampler:
 
     def batch(self, step: int) -> torch.Tensor:
         """Return the windows of a step: (batch, context + 1) int64."""
+        return torch.from_numpy(self._tokens[self.positions(step)].astype(np.int64))
+
+    def positions(self, step: int) -> _Array:
+        """Return where the windows of a step lie in the stream: (batch, context + 1) int64."""
         first = step * self._batch_size
         starts = np.empty(self._batch_size, dtype=np.int64)
         filled = 0
@@ -144,8 +151,8 @@ class WindowSampler:
             chosen = self._order(epoch)[index : index + self._batch_size - filled]
             starts[filled : filled + len(chosen)] = chosen
             filled += len(chosen)
-        positions = (starts[:, None] + self._offsets) % len(self._tokens)  # (B, T + 1)
-        return torch.from_numpy(self._tokens[positions].astype(np.int64))
+        positions: _Array = (starts[:, None] + self._offsets) % len(self._tokens)  # (B, T + 1)
+        return positions
 
     def _order(self, epoch: int) -> _Array:
         """Return the window starts of an epoch in their order; the last epoch asked is kept."""

@@ -5,8 +5,9 @@ sequence classifier, `likelihood` asks a language model how likely the word for 
 a template. Every document is seen once by each model; nothing is fitted to it.
 """
 
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -85,6 +86,8 @@ class Predictions:
     """Model after model, documents in their order."""
     protocol: str
     """Fingerprint of the route, carried by every number."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """What each model took for all documents, in batches, in the process that compares them."""
 
 
 def classify(
@@ -109,16 +112,19 @@ def classify(
     for name, model in models.items():
         route.check(name, model, job)
     found: list[Prediction] = []
+    seconds: dict[str, float] = {}
     for done, (name, model) in enumerate(models.items()):
         part = _part(progress, done, len(models))
+        started = time.perf_counter()
         with torch.inference_mode():
             scores = route.scores(model.eval(), tokenizer, texts, job, part)
+        seconds[name] = time.perf_counter() - started
         shares = _probabilities(name, scores)
         found += [
             Prediction(name, document, label, dict(zip(classes, row, strict=True)))
             for document, label, row in zip(ids, labels, shares.tolist(), strict=True)
         ]
-    return Predictions(tuple(found), route.fingerprint(job))
+    return Predictions(tuple(found), route.fingerprint(job), seconds)
 
 
 def _length(models: Mapping[str, PreTrainedModel], wanted: int | None) -> int:

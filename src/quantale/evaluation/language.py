@@ -87,7 +87,9 @@ def score(
     _check_base(models, base)
     protocol = protocol_named(settings.protocol)
     context = _context(models, settings.context)
-    limits = Limits(tokenizer.bos_token_id, context, settings.cut, adds_bos(tokenizer))
+    is_marked = bool(getattr(documents, "marked", False))  # a chat carries its own beginning
+    bos = None if is_marked else tokenizer.bos_token_id
+    limits = Limits(bos, context, settings.cut, adds_bos(tokenizer))
     encoded = encode(tokenizer, documents, protocol.separator)
     plan = protocol.plan(encoded, limits)
     if not plan.units:

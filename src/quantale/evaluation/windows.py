@@ -18,6 +18,7 @@ _ENCODED_AT_ONCE = 256
 _WORD_STARTS = re.compile(r"(?<!\S)\S")
 
 Tokens = NDArray[np.int64]
+_NOTHING = (np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
 
 
 class TextDocument(Protocol):
@@ -57,6 +58,8 @@ class EncodedDocument:
     """(tokens,): where the tokenizer had no symbol for the text."""
     ends: NDArray[np.int64] | None
     """(tokens,): index in `text` behind each token; None where the tokenizer cannot tell."""
+    answer: int = 0
+    """Number of tokens in front of the answer, where prompt and answer were encoded apart."""
 
     def bytes_between(self, first: int, stop: int) -> int:
         """Return the UTF-8 bytes of the text that tokens [first, stop) stand for."""
@@ -179,6 +182,7 @@ def encode(
 ) -> list[EncodedDocument]:
     """Tokenize without special tokens: every document by itself, or all joined by `separator`.
 
+    A document that knows where its answer begins is encoded in two parts, as it is in training.
     Raises DataError for an id used twice.
     """
     items = documents.items
@@ -223,21 +227,58 @@ def batches(windows: Sequence[Window], batch_size: int, positions: int) -> Itera
         at += size
 
 
+def half(limits: Limits) -> int:
+    """Return half of the context; raises UsageError for a context of less than 2."""
+    if limits.context < 2:
+        raise UsageError(f"this protocol needs a context of at least 2, {limits.context} came")
+    return limits.context // 2
+
+
+def overlapping(unit: int, tokens: Tokens, first: int, limits: Limits) -> Iterator[Window]:
+    """Yield windows of the context that advance by half of it and score the tokens from `first` on.
+
+    A token is scored in the first window that holds it.
+    """
+    scored, start = first, 0
+    while scored < len(tokens):
+        stop = min(start + limits.context, len(tokens))
+        if stop > scored:
+            yield Window(unit, tokens[start:stop], scored - start)
+            scored = stop
+        start += half(limits)
+
+
 def _encode_some(tokenizer: Any, items: Sequence[TextDocument]) -> Iterator[EncodedDocument]:
-    fast = bool(tokenizer.is_fast)
+    fast, unknown = bool(tokenizer.is_fast), tokenizer.unk_token_id
+    at = [int(getattr(item, "answer", 0)) for item in items]
+    texts = [item.text for item in items]
+    answers = _tokens_and_ends(
+        tokenizer, [text[start:] for text, start in zip(texts, at, strict=True)], fast
+    )
+    prompts = [text[:start] for text, start in zip(texts, at, strict=True)]
+    given = _tokens_and_ends(tokenizer, prompts, fast) if any(at) else [_NOTHING] * len(items)
+    for item, start, prompt, answer in zip(items, at, given, answers, strict=True):
+        tokens = np.concatenate([prompt[0], answer[0]])
+        ends = np.concatenate([prompt[1], start + answer[1]]) if fast else None
+        missing = np.zeros(len(tokens), dtype=np.bool_) if unknown is None else tokens == unknown
+        yield EncodedDocument(item.id, item.text, tokens, missing, ends, len(prompt[0]))
+
+
+def _tokens_and_ends(
+    tokenizer: Any, texts: Sequence[str], fast: bool
+) -> list[tuple[Tokens, NDArray[np.int64]]]:
     encoded = tokenizer(
-        [item.text for item in items],
+        list(texts),
         add_special_tokens=False,
         return_attention_mask=False,
         return_offsets_mapping=fast,
         verbose=False,
     )
-    unknown = tokenizer.unk_token_id
-    for i, item in enumerate(items):
-        tokens = np.asarray(encoded["input_ids"][i], dtype=np.int64)
-        ends = None
-        if fast:
-            pairs = np.asarray(encoded["offset_mapping"][i], dtype=np.int64).reshape(-1, 2)
-            ends = pairs[:, 1]
-        missing = np.zeros(len(tokens), dtype=np.bool_) if unknown is None else tokens == unknown
-        yield EncodedDocument(item.id, item.text, tokens, missing, ends)
+    pairs = encoded["offset_mapping"] if fast else [[] for _ in texts]
+    return [
+        (
+            np.asarray(tokens, dtype=np.int64),
+            np.asarray(spans, dtype=np.int64).reshape(-1, 2)[:, 1],
+        )
+        for tokens, spans in zip(encoded["input_ids"], pairs, strict=True)
+    ]

@@ -1,6 +1,9 @@
-"""Build a new nanoGPT from a recipe's numbers and a seed."""
+"""Build a new model from a recipe's numbers and a seed."""
+
+from typing import Any
 
 import torch
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from quantale.models.nanogpt import NanoGPTForCausalLM
 from quantale.models.nanogpt_config import NanoGPTConfig
@@ -14,3 +17,10 @@ def build_model(config: NanoGPTConfig, *, seed: int) -> NanoGPTForCausalLM:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return NanoGPTForCausalLM(config)
+
+
+def build_gpt2(config: GPT2Config, *, seed: int) -> Any:
+    """Return an fp32 GPT-2 with a language head, as `build_model` does."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return GPT2LMHeadModel(config)

@@ -16,7 +16,7 @@ from quantale.core.recipe import Recipe
 from quantale.core.records import Measurement, write_json, write_lines
 from quantale.core.run import Run, RunKey
 from quantale.data.documents import Documents
-from quantale.data.labels import Labelled, labelled
+from quantale.data.labels import LABEL_COLUMN, Labelled, labelled
 from quantale.data.load import load_documents
 from quantale.data.tokenizers import tokenizer_sha256
 from quantale.data.windows import calibration_windows, encode_documents
@@ -56,9 +56,11 @@ def classifying(
     """Return what a recipe with a classification section asks for; the first folder is the base."""
     section = recipe.evaluate.classification or ClassificationSection()
     base = next(iter(folders))
-    classes = section.classes or head_classes(read_config(folders[base]))
-    data = labelled(documents, section.label, classes)
-    settings = ClassificationSettings(batch_size=recipe.evaluate.batch_size, **section.given())
+    own = head_classes(read_config(folders[base]))
+    classes = section.classes or recipe.data.classes or own
+    data = labelled(documents, section.label or recipe.data.label or LABEL_COLUMN, classes)
+    given = {"length": recipe.data.length, **section.given()}
+    settings = ClassificationSettings(batch_size=recipe.evaluate.batch_size, **given)
     return Classifying(folders, digests, data, settings, base, recipe.seed)
 
 
@@ -77,6 +79,7 @@ def classify_stage(plan: Classifying, out: Path, *, resume: bool, progress: Prog
         write_lines(folder / "results.jsonl", _measurements(models, tokenizer, plan, found))
         write_json(folder / "confusion.json", _confusion(found))
         write_json(folder / "reports.json", _reports(found))
+        write_json(folder / "timings.json", _timings(found, plan))
         write_json(folder / "errors.json", _errors(models, tokenizer, plan))
         write_json(folder / "protocol.json", _protocol(plan, tokenizer, found))
     return runs.open_run(out)
@@ -185,6 +188,16 @@ def _confusion(found: Predictions) -> dict[str, Any]:
 def _reports(found: Predictions) -> dict[str, str]:
     groups: Mapping[str, list[Prediction]] = by_model(found.documents)
     return {name: as_text(classified.report_of(own)) for name, own in groups.items()}
+
+
+def _timings(found: Predictions, plan: Classifying) -> dict[str, dict[str, float]]:
+    """Return the time of every model; unlike the other files it differs from run to run."""
+    documents = len(plan.data.documents)
+    size = float(plan.settings.batch_size)
+    return {
+        name: {"ms_per_document": 1000 * seconds / documents, "documents_per_batch_at_most": size}
+        for name, seconds in found.seconds.items()
+    }
 
 
 def _errors(

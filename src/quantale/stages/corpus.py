@@ -1,11 +1,16 @@
-"""The documents of a recipe, divided, and what each part is in tokens."""
+"""The documents of a recipe: divided, and written as its template says."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from quantale.core.errors import DataError
-from quantale.core.recipe import DataSection, Recipe
-from quantale.data.documents import WHOLE, Documents, split_documents
+from quantale.core.recipe import Recipe
+from quantale.core.recipe_data import DataSection
+from quantale.data.documents import WHOLE, Documents, repeated_texts, split_documents
+from quantale.data.hub_names import HUB_NAMES
 from quantale.data.load import load_documents, parse_data
+from quantale.data.templates import answers_of, fill_chat, fill_template
+from quantale.models.load import load_tokenizer, local_folder
 
 
 @dataclass(frozen=True)
@@ -15,15 +20,57 @@ class Corpus:
     train: Documents
     validation: Documents
     test: Documents
+    section: DataSection = field(default_factory=DataSection)
+    """How training reads them."""
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """What the bytes of a training depend on besides the documents."""
+        names = {"loss_on", "packing", "length", "too_long", "label", "classes"}
+        return self.section.model_dump(mode="json", include=names)
+
+    def answers(self) -> "Corpus":
+        """Return the parts with the answers alone, as the source has them."""
+        train, validation, test = map(answers_of, (self.train, self.validation, self.test))
+        return Corpus(train, validation, test, self.section)
+
+    def repeated(self) -> dict[str, int]:
+        """Count texts that stand in two parts."""
+        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        return repeated_texts(parts)
 
 
 def open_corpus(recipe: Recipe) -> Corpus:
-    """Load and divide the documents of a recipe; raises DataError when a part is empty."""
+    """Load, divide and write the documents of a recipe; raises DataError when a part is empty."""
     data = recipe.data
     train, validation, test = open_parts(data, recipe.seed)
+    parts = [(train, data.source), (validation, data.source), (test, data.source)]
     if data.test is not None:
-        test = load_documents(data.test, split="test", limit=data.test_documents, seed=recipe.seed)
-    return Corpus(train, validation, test)
+        limit = data.test_documents
+        parts[2] = (
+            load_documents(data.test, split="test", limit=limit, seed=recipe.seed),
+            data.test,
+        )
+    tokenizer = _chat_tokenizer(recipe) if data.chat else None
+    train, validation, test = (_written(part, data, text, tokenizer) for part, text in parts)
+    return Corpus(train, validation, test, data)
+
+
+def _written(part: Documents, data: DataSection, source: str, tokenizer: Any) -> Documents:
+    """Return a part as the template writes it; `source` may name the column of the text."""
+    template = data.parsed_template
+    if template is None or not len(part):
+        return part
+    asked = parse_data(source)
+    known = HUB_NAMES.get(asked.name)
+    column = asked.column or (None if known is None else known.column)
+    if data.chat:
+        return fill_chat(part, template, tokenizer, column)
+    return fill_template(part, template, column)
+
+
+def _chat_tokenizer(recipe: Recipe) -> Any:
+    return load_tokenizer(local_folder(str(recipe.tokenizer.path or recipe.model.path)))
 
 
 def open_parts(data: DataSection, seed: int) -> tuple[Documents, Documents, Documents]:
@@ -37,7 +84,7 @@ def open_parts(data: DataSection, seed: int) -> tuple[Documents, Documents, Docu
     first = load_documents(data.source, split="train", limit=limit, seed=seed)
     if named or first.split == WHOLE:
         whole = first if limit is None else load_documents(data.source, seed=seed)
-        parts = split_documents(whole, data.split)
+        parts = split_documents(whole, data.split, by=data.split_by, shuffle_seed=data.shuffle_seed)
         train, validation, test = (_first(*pair) for pair in zip(parts, limits, strict=True))
         return train, validation, test
     validation, test = (
@@ -50,7 +97,8 @@ def open_parts(data: DataSection, seed: int) -> tuple[Documents, Documents, Docu
 def _first(documents: Documents, limit: int | None) -> Documents:
     if limit is None or limit >= len(documents):
         return documents
-    return Documents.collect(documents.items[:limit], documents.source, documents.split)
+    items = documents.items[:limit]
+    return Documents.collect(items, documents.source, documents.split, marked=documents.marked)
 
 
 def first_documents(documents: Documents, limit: int) -> Documents:

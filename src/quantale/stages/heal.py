@@ -6,7 +6,7 @@ from typing import Any
 
 from quantale.core.errors import OutputExistsError
 from quantale.core.progress import Progress
-from quantale.core.recipe import DataSection
+from quantale.core.recipe_data import DataSection
 from quantale.core.recipe_training import TrainSection
 from quantale.core.records import read_json
 from quantale.models.load import load

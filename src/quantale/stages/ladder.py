@@ -16,7 +16,7 @@ from typing import Any
 from quantale.core import run as runs
 from quantale.core.errors import DataError, UsageError, nearest
 from quantale.core.progress import Progress
-from quantale.core.recipe import DataSection
+from quantale.core.recipe_data import DataSection
 from quantale.core.recipe_variants import VariantSection
 from quantale.core.records import read_json, write_json
 from quantale.core.run import Run, RunKey

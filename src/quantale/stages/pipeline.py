@@ -16,13 +16,13 @@ from quantale.core.errors import OutputExistsError, UsageError, nearest
 from quantale.core.progress import Progress
 from quantale.core.recipe import Recipe
 from quantale.core.recipe_file import ResolvedRecipe, dump
-from quantale.core.recipe_variants import BASE, PRETRAINED, SCRATCH, VariantSection
+from quantale.core.recipe_variants import BASE, PRETRAINED, SCRATCH, VariantSection, of_group
 from quantale.core.records import read_json, write_json
 from quantale.core.run import Run, RunKey
 from quantale.data.load import load_documents
 from quantale.evaluation.language import LanguageSettings
 from quantale.evaluation.stats import Bootstrap
-from quantale.evaluation.stories.prompts import Asking, draft
+from quantale.evaluation.stories.prompts import draft
 from quantale.evaluation.windows import protocol_named
 from quantale.quant.save import PROOF_DTYPE, verify_saves
 from quantale.stages.bench import bench_stage
@@ -36,12 +36,24 @@ from quantale.stages.plan_kept import keep_measured, keep_prediction
 from quantale.stages.quantize import Source, source_of
 from quantale.stages.scratch import scratch_stage
 from quantale.stages.stories import stories_stage
-from quantale.stages.story_writer import StoryPlan
+from quantale.stages.story_writer import StoryPlan, asking_of
 from quantale.stages.train import set_threads, train_stage
+from quantale.stages.trees import TreeWriter, write_tree
 from quantale.stages.tune import check_base, check_tuning
 from quantale.stages.workshop import Made, Workshop, open_variant
 
-STAGES = ("train", "quantize", "tune", "verify", "evaluate", "stories", "code", "bench", "compare")
+STAGES = (
+    "train",
+    "quantize",
+    "tune",
+    "verify",
+    "evaluate",
+    "stories",
+    "code",
+    "bench",
+    "compare",
+    "outputs",
+)
 OPTIONAL = ("train", "stories", "code", "bench")
 """Stages that a recipe can leave out, each with a section of its name."""
 
@@ -61,14 +73,21 @@ def run_recipe(
 ) -> PipelineResult:
     """Run a recipe into `out`; stages that are sealed with the same key are skipped.
 
-    only: run this stage alone, from the sealed runs before it. Raises UsageError for a stage
-    that does not exist or whose parents are missing.
+    only: run this stage alone, from the sealed runs before it; or all stages for a group of
+    variants alone. Raises UsageError for a stage or group that does not exist, and for a stage
+    whose parents are missing.
     """
     processes.refuse_several("quantale run")
-    if only is not None and only not in STAGES:
-        raise UsageError(f"no stage {only!r}; there are {', '.join(STAGES)}{nearest(only, STAGES)}")
+    groups = resolved.recipe.groups
+    if only is not None and only not in (*STAGES, *groups):
+        raise UsageError(
+            f"no stage {only!r}; there are {', '.join(STAGES)} and the groups {', '.join(groups)}"
+            f"{nearest(only, (*STAGES, *groups))}"
+        )
     job = _prepared(resolved, out, resume, progress)
-    if only is None:
+    if only in groups:
+        job.group, only = only, None
+    elif only is None:
         progress.stage("plan")
         keep_prediction(job.recipe, out)
     for stage in STAGES:
@@ -108,9 +127,8 @@ def _prepared(resolved: ResolvedRecipe, out: Path, resume: bool, progress: Progr
 def _check_writing(recipe: Recipe, corpus: Corpus) -> None:
     """Raise DataError now for what the last stages would miss: fields of a template, functions."""
     if recipe.stories is not None:
-        first = corpus.test.items[0]
-        asking = Asking(recipe.stories.template, recipe.stories.opening_words)
-        draft(first.id, first.text, first.fields, asking)
+        first = corpus.answers().test.items[0]
+        draft(first.id, first.text, first.fields, asking_of(recipe.stories, recipe.data))
     if recipe.code is not None:
         load_documents(recipe.code.data, split="test", limit=1, seed=recipe.seed)
 
@@ -124,13 +142,23 @@ class _Job:
     out: Path
     resume: bool
     progress: Progress
+    group: str | None = None
+    """Only the variants of this group are made."""
     runs: dict[str, Run] = field(default_factory=dict)
     variants: dict[str, Made] = field(default_factory=dict)
 
     @property
     def recipe(self) -> Recipe:
-        """The recipe."""
-        return self.resolved.recipe
+        """The recipe, with the variants of the group alone if there is one."""
+        recipe = self.resolved.recipe
+        if self.group is None:
+            return recipe
+        return recipe.model_copy(update={"variants": of_group(recipe.variants, self.group)})
+
+    @property
+    def judged(self) -> Path:
+        """Where the runs lie that compare models: a group has a folder of its own."""
+        return self.out if self.group is None else self.out / "groups" / self.group
 
     @property
     def steps(self) -> dict[str, Callable[[], None]]:
@@ -145,6 +173,7 @@ class _Job:
             "code": self.code,
             "bench": self.bench,
             "compare": self.compare,
+            "outputs": self.outputs,
         }
 
     def recall(self, stage: str, *, needed: bool) -> None:
@@ -155,7 +184,7 @@ class _Job:
             for variant in self._made_in(stage):
                 self.variants[variant.name] = open_variant(self.out, variant)
             return
-        path = self.out / stage
+        path = self.judged / stage if stage != "train" else self.out / stage
         if path.exists():
             self.runs[stage] = runs.open_run(path)
         elif stage not in ("stories", "code", "bench"):
@@ -214,7 +243,7 @@ class _Job:
     def verify(self) -> None:
         """Load every variant in one fresh process and compare its logits, bit for bit."""
         parents = {name: made.source.digest for name, made in self._ordered().items()}
-        path = self.out / "verify"
+        path = self.judged / "verify"
         key = RunKey("verify", 1, {}, parents)
         done = runs.sealed(path, key)
         if done is None:
@@ -248,7 +277,7 @@ class _Job:
         if section.classification is not None:
             self.runs["evaluate"] = classify_stage(
                 classifying(self.recipe, self.folders(), self.digests(), documents),
-                self.out / "evaluate",
+                self.judged / "evaluate",
                 resume=self.resume,
                 progress=self.progress,
             )
@@ -256,24 +285,25 @@ class _Job:
         settings = LanguageSettings(protocol=section.protocol, batch_size=section.batch_size)
         plan = Plan(self.folders(), self.digests(), BASE, documents, settings, self.recipe.seed)
         self.runs["evaluate"] = evaluate_stage(
-            plan, self.out / "evaluate", resume=self.resume, progress=self.progress
+            plan, self.judged / "evaluate", resume=self.resume, progress=self.progress
         )
 
     def stories(self) -> None:
         """Let all models write behind the beginnings of unseen stories."""
         if self.recipe.stories is not None:
-            compare = self.recipe.compare
+            compare, corpus = self.recipe.compare, self.corpus.answers()
+            template = asking_of(self.recipe.stories, self.recipe.data).template
             plan = StoryPlan(
                 self.folders(),
                 self.digests(),
                 BASE,
-                self.corpus.test,
-                self.corpus.train,
-                self.recipe.stories,
+                corpus.test,
+                corpus.train,
+                self.recipe.stories.model_copy(update={"template": template}),
                 Bootstrap(compare.resamples, compare.seed),
             )
             self.runs["stories"] = stories_stage(
-                plan, self.out / "stories", resume=self.resume, progress=self.progress
+                plan, self.judged / "stories", resume=self.resume, progress=self.progress
             )
 
     def code(self) -> None:
@@ -288,7 +318,7 @@ class _Job:
                 Bootstrap(self.recipe.compare.resamples, self.recipe.compare.seed),
             )
             self.runs["code"] = code_stage(
-                plan, self.out / "code", resume=self.resume, progress=self.progress
+                plan, self.judged / "code", resume=self.resume, progress=self.progress
             )
 
     def bench(self) -> None:
@@ -298,7 +328,7 @@ class _Job:
                 self.folders(),
                 self.digests(),
                 self.recipe.bench,
-                self.out / "bench",
+                self.judged / "bench",
                 resume=self.resume,
                 progress=self.progress,
             )
@@ -309,28 +339,39 @@ class _Job:
             self.recipe,
             self.folders(),
             self.runs,
-            self.out / "compare",
+            self.judged / "compare",
             resume=self.resume,
             progress=self.progress,
-            command=_command(self.resolved),
+            command=_command(self.resolved, self.group),
         )
+
+    def outputs(self) -> None:
+        """Write the folders of files that the recipe names."""
+        for section in self.recipe.outputs:
+            if self.group in (None, section.group):
+                writer = TreeWriter(self.recipe, self.folders(), self.runs)
+                write_tree(section, writer, self.out / section.folder, self.progress)
 
     def result(self, only: str | None) -> PipelineResult:
         """Return the page, or with `only` the folder of that stage."""
-        if only not in (None, "compare"):
+        if only not in (None, "compare", "outputs"):
             return PipelineResult(self.out / str(only), {"stages": sorted(self.runs)})
-        verdicts = read_json(self.out / "compare" / "verdicts.json")
+        verdicts = read_json(self.judged / "compare" / "verdicts.json")
         pairs = {pair["other"]: pair["verdict"] for pair in verdicts["pairs"]}
         return PipelineResult(
-            self.out / "compare" / "report.html",
+            self.judged / "compare" / "report.html",
             {"verdict": verdicts["verdict"], "verdicts": pairs},
         )
 
 
-def _command(resolved: ResolvedRecipe) -> str:
+def _command(resolved: ResolvedRecipe, group: str | None) -> str:
     """Return the command line that asks for this recipe again, every `--set` included."""
     values = resolved.recipe.model_dump(mode="json")
     words = ["quantale", "run", resolved.source]
+    if resolved.profile is not None:
+        words += ["--profile", resolved.profile]
+    if group is not None:
+        words += ["--only", group]
     for key, origin in resolved.origins.items():
         if origin == "--set":
             found: Any = values

@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 
 from quantale.core.recipe import Recipe
 from quantale.models.load import local_folder
-from quantale.stages.train import nanogpt_config
+from quantale.stages.train import own_config
 
 _CHARACTERS = 128
 """Vocabulary that is assumed for a character tokenizer, which is not trained here."""
@@ -42,7 +42,7 @@ def planned_model(recipe: Recipe) -> PlannedModel:
     """Return the model of a recipe; nothing but its configuration is read."""
     config = _config(recipe)
     names = getattr(config, "architectures", None) or [""]
-    classifies = str(names[0]).endswith("ForSequenceClassification")
+    classifies = recipe.data.learns_classes or str(names[0]).endswith("ForSequenceClassification")
     with torch.device("meta"):
         model = _build(config, classifies, None)
     return PlannedModel(config, classifies, sum(p.numel() for p in model.parameters()))
@@ -63,4 +63,4 @@ def _config(recipe: Recipe) -> Any:
     if shape.kind == "pretrained":
         return AutoConfig.from_pretrained(local_folder(str(shape.path)))
     vocabulary = recipe.tokenizer.vocab_size if recipe.tokenizer.kind == "bpe" else _CHARACTERS
-    return nanogpt_config(shape, vocabulary)
+    return own_config(shape, vocabulary)

@@ -127,7 +127,7 @@ def quantize_stage(
 
 
 def _key(source: Source, variant: VariantSection, text: CalibrationText | None) -> RunKey:
-    settings = variant.model_dump(mode="json", exclude={"name", "start", "tune"})
+    settings = variant.model_dump(mode="json", exclude={"name", "start", "group", "tune"})
     parents = {"model": source.digest}
     if text is not None:
         settings["calibration"] = text.key

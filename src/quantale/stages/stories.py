@@ -8,7 +8,7 @@ from typing import Any
 from quantale.core import run as runs
 from quantale.core.errors import DataError, UsageError
 from quantale.core.progress import Progress
-from quantale.core.recipe import DataSection
+from quantale.core.recipe_data import DataSection
 from quantale.core.recipe_writing import StoriesSection
 from quantale.core.records import Measurement, read_json, read_lines, write_json, write_lines
 from quantale.core.run import Run, RunKey
@@ -24,7 +24,7 @@ from quantale.stages.corpus import open_parts
 from quantale.stages.evaluate import named
 from quantale.stages.quantize import source_of
 from quantale.stages.requests import StoriesRequest
-from quantale.stages.story_writer import StoryPlan, StoryWriter
+from quantale.stages.story_writer import StoryPlan, StoryWriter, asking_of
 
 VERSION = 1
 _CLASSIFIED = 5_000
@@ -105,7 +105,7 @@ def tell(plan: StoryPlan, progress: Progress) -> _Told:
     """
     if panel.CORPUS in plan.folders:
         raise UsageError(f"{panel.CORPUS!r} is the name of the corpus' own stories: rename a model")
-    asking = Asking(plan.section.template, plan.section.opening_words)
+    asking = asking_of(plan.section)
     drafts = _drafts(plan.documents.items[: plan.section.prompts], asking)
     progress.stage("stories", len(plan.folders) * len(drafts) * plan.section.samples)
     writer = StoryWriter(plan, drafts)

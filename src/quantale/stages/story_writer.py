@@ -8,12 +8,13 @@ from typing import Any
 from quantale.core import provenance
 from quantale.core.errors import DataError, UsageError
 from quantale.core.progress import Progress
+from quantale.core.recipe_data import DataSection
 from quantale.core.recipe_writing import StoriesSection
 from quantale.data.documents import Documents
 from quantale.data.tokenizers import tokenizer_sha256
 from quantale.evaluation.stats import Bootstrap
 from quantale.evaluation.stories.metrics import Story
-from quantale.evaluation.stories.prompts import Draft
+from quantale.evaluation.stories.prompts import Asking, Draft
 from quantale.evaluation.windows import own_context
 from quantale.models.load import LoadedModel, load
 from quantale.quant.ledger import kernel_names
@@ -40,6 +41,20 @@ class StoryPlan:
     bootstrap: Bootstrap = field(default_factory=Bootstrap)
 
 
+def asking_of(section: StoriesSection, data: DataSection | None = None) -> Asking:
+    """Return how documents become prompts; the data's template where the section has none.
+
+    Its field names are in lower case, as those of drafts are.
+    """
+    learnt = None if data is None else data.parsed_template
+    if section.template is not None:
+        return Asking(section.template, section.opening_words)
+    if learnt is None:
+        return Asking(opening_words=section.opening_words)
+    names = {name: f"{{{name.strip().casefold()}}}" for name in learnt.fields}
+    return Asking(learnt.prompt(names), section.opening_words)
+
+
 class StoryWriter:
     """Loads one model after the other and lets it continue all prompts."""
 
@@ -54,7 +69,7 @@ class StoryWriter:
     def protocol(self) -> str:
         """The fingerprint of how the stories were made."""
         section = self._plan.section
-        template = section.template.replace("\n", "\\n")
+        template = asking_of(section).template.replace("\n", "\\n")
         return (
             f"stories(prompts={len(self.drafts)},samples={section.samples},new={self.budget},"
             f"temperature={section.temperature:g},top_k={section.top_k},seed={section.seed},"

@@ -1,10 +1,12 @@
 """From a recipe to a trained model: tokenizer, windows, loop, sealed run."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import GPT2Config
 
 from quantale.core import processes
 from quantale.core import run as runs
@@ -17,7 +19,8 @@ from quantale.core.records import read_json, write_json
 from quantale.core.run import Run, RunKey
 from quantale.data import tokenizers
 from quantale.models.adapter_record import is_adapted
-from quantale.models.build import build_model
+from quantale.models.build import build_gpt2, build_model
+from quantale.models.classifier import as_classifier
 from quantale.models.load import load, local_folder, read_config
 from quantale.models.nanogpt_config import NanoGPTConfig
 from quantale.quant.cast import cast_rest
@@ -25,7 +28,7 @@ from quantale.quant.linear import parameters
 from quantale.quant.save import write_model
 from quantale.stages.corpus import Corpus, open_corpus
 from quantale.stages.together import check_rows, heard, leave, making_together
-from quantale.stages.training_data import training_data
+from quantale.stages.training_data import class_names, training_data
 from quantale.stages.training_length import epochs_of, train_settings
 from quantale.stages.variants import make_tuning
 from quantale.tuning.loop import train
@@ -131,8 +134,11 @@ def run_training(job: TrainJob, start: Start, folder: Path, progress: Progress) 
         raise UsageError(f"the tuning method {section.method} needs a teacher")
     if is_adapted(start.model):
         raise UsageError("an adapter cannot be trained further; merge it, then train the result")
+    start = _with_head(job, start)
     context = int(start.model.config.max_position_embeddings)
     data = training_data(section, job.corpus, tokenizer, context, job.seed)
+    for line in _warnings(data.record, job.corpus):
+        progress.note(line)
     work = tuning.begin(start)
     trained = work.objective.trainable(work.model).values()
     counts = {
@@ -150,15 +156,40 @@ def run_training(job: TrainJob, start: Start, folder: Path, progress: Progress) 
         cast_rest(model, job.dtype)
     model.config.training_seed = job.seed
     write_model(model, tokenizer, folder / "model")
-    summary = {**_summary(job, result, data), **counts, **work.record()}
+    read = {**data.record, "repeated": job.corpus.repeated()}
+    summary = {**_summary(job, result, data), "data": read, **counts, **work.record()}
     write_json(folder / "summary.json", summary)
     write_json(folder / "cost.json", _cost(result))
     return summary
 
 
+def _with_head(job: TrainJob, start: Start) -> Start:
+    """Return the start with a head for classes where classes are learnt."""
+    section = job.corpus.section
+    if not section.learns_classes:
+        return start
+    names = class_names(section, job.corpus.train)
+    model = as_classifier(start.model, names, job.tokenizer, seed=job.seed)
+    return replace(start, model=model)
+
+
+def _warnings(record: Mapping[str, Any], corpus: Corpus) -> Iterator[str]:
+    """Say which documents are not learnt as they are, and which stand in two parts."""
+    lost = [f"{record[what]} {what}" for what in ("dropped", "cut") if record.get(what)]
+    if lost:
+        yield (
+            f"of {record['documents']} training documents {' and '.join(lost)}: "
+            f"a row has {record['length']} tokens"
+        )
+    for parts, count in corpus.repeated().items():
+        if count:
+            yield f"{count} documents stand in two parts of the data ({parts})"
+
+
 def train_key(recipe: Recipe, corpus: Corpus) -> RunKey:
     """Return what the bytes of the training depend on."""
     settings = recipe.model_dump(mode="json", include={"seed", "tokenizer", "model", "train"})
+    settings["reading"] = corpus.reading
     parents = {"train": corpus.train.sha256, "validation": corpus.validation.sha256}
     return RunKey("train", VERSION, settings, parents)
 
@@ -171,15 +202,40 @@ def beginning(recipe: Recipe, corpus: Corpus) -> tuple[Any, Any]:
             tokenizer = tokenizers.load_tokenizer(recipe.tokenizer.path)
         return model, tokenizer
     tokenizer = corpus_tokenizer(recipe, corpus)
-    config = nanogpt_config(recipe.model, len(tokenizer))
+    config = own_config(recipe.model, len(tokenizer))
     config.bos_token_id = tokenizer.bos_token_id
     config.eos_token_id = tokenizer.eos_token_id
     config.pad_token_id = tokenizer.pad_token_id
-    return build_model(config, seed=recipe.seed), tokenizer
+    return build_own(config, seed=recipe.seed), tokenizer
+
+
+def own_config(shape: ModelSection, vocabulary: int) -> NanoGPTConfig | GPT2Config:
+    """Return the configuration of a recipe's own model."""
+    return _CONFIGS[shape.kind](shape, vocabulary)
+
+
+def build_own(config: NanoGPTConfig | GPT2Config, *, seed: int) -> Any:
+    """Build a recipe's own model."""
+    make = build_gpt2 if isinstance(config, GPT2Config) else build_model
+    return make(config, seed=seed)
+
+
+def _gpt2_config(shape: ModelSection, vocabulary: int) -> GPT2Config:
+    rate = shape.dropout
+    return GPT2Config(
+        vocab_size=vocabulary,
+        n_layer=shape.layers,
+        n_head=shape.heads,
+        n_embd=shape.width,
+        n_positions=shape.context,
+        embd_pdrop=rate,
+        attn_pdrop=rate,
+        resid_pdrop=rate,
+    )
 
 
 def nanogpt_config(shape: ModelSection, vocabulary: int) -> NanoGPTConfig:
-    """Return the configuration of a recipe's own model."""
+    """Return the configuration of a nanoGPT."""
     return NanoGPTConfig(
         vocab_size=vocabulary,
         n_layer=shape.layers,
@@ -189,6 +245,9 @@ def nanogpt_config(shape: ModelSection, vocabulary: int) -> NanoGPTConfig:
         dropout=shape.dropout,
         bias=shape.bias,
     )
+
+
+_CONFIGS = {"nanogpt": nanogpt_config, "gpt2": _gpt2_config}
 
 
 def corpus_tokenizer(recipe: Recipe, corpus: Corpus) -> Any:

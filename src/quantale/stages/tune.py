@@ -91,10 +91,11 @@ def tune_key(plan: Tuned) -> RunKey:
     settings: dict[str, Any] = {
         "seed": plan.seed,
         "train": plan.section.model_dump(mode="json", exclude={"teacher"}),
+        "reading": plan.corpus.reading,
     }
     if plan.quantized is not None:
         settings["quantized"] = plan.quantized.model_dump(
-            mode="json", exclude={"name", "start", "tune"}
+            mode="json", exclude={"name", "start", "group", "tune"}
         )
     parents = {
         "model": plan.source.digest,

@@ -15,7 +15,12 @@ def logits_of(model: Any, batch: Batch) -> Tensor:
 
 
 def label_loss(logits: Tensor, batch: Batch) -> Tensor:
-    """Return the mean cross-entropy of the scored targets, nats; of tokens or of classes."""
+    """Return the mean cross-entropy of the scored targets, nats; of tokens or of classes.
+
+    Without a scored target it is zero.
+    """
+    if not batch.scored:
+        return logits.sum() * 0.0
     return functional.cross_entropy(
         logits.flatten(0, -2), batch.targets.flatten(), ignore_index=UNSCORED
     )
@@ -28,6 +33,8 @@ def teacher_loss(logits: Tensor, teacher: Tensor, batch: Batch, temperature: flo
     both distributions are softened by the temperature and the loss is multiplied by its square,
     so that its gradient does not shrink. logits, teacher: of `logits_of` on the same batch.
     """
+    if not batch.scored:
+        return logits.sum() * 0.0
     scored = batch.targets.flatten() >= 0
     ours = (logits.flatten(0, -2)[scored] / temperature).log_softmax(-1)
     theirs = (teacher.flatten(0, -2)[scored] / temperature).log_softmax(-1)

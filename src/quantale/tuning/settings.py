@@ -1,7 +1,7 @@
 """What a training is given and what it gives back: objective, settings, data, result."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import torch
@@ -77,6 +77,8 @@ class TrainData:
     """The same fixed batches at every validation."""
     epoch: float | None = None
     """Batches in one pass over the training data, not always a whole number; None: unknown."""
+    record: Mapping[str, Any] = field(default_factory=dict)
+    """What was read and what was left out, for the run's summary."""
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ class Hub:
         if selection.start >= stop:
             return Documents.collect((), selection.name, split)
         table = table.select(range(selection.start, stop))
-        items = documents_from(_rows(table, selection), column, f"{selection.name}/{split}")
+        items = documents_from(_rows(table, selection, known), column, f"{selection.name}/{split}")
         return Documents.collect(items, selection.name, split)
 
 
@@ -47,7 +47,8 @@ def _line(error: Exception) -> str:
 
 
 def _rows(
-    table: datasets.Dataset, selection: Selection
+    table: datasets.Dataset, selection: Selection, known: HubName
 ) -> Iterator[tuple[str, Mapping[str, object]]]:
     for number, row in enumerate(table, start=selection.start):
-        yield f"{selection.name}: row {number}", row
+        ours = {name: row[column] for name, column in known.fields.items() if column in row}
+        yield f"{selection.name}: row {number}", {**row, **ours}

@@ -8,14 +8,22 @@ that holds it, so past the first window every token sees at least half a context
 crosses a document.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from quantale.core.errors import UsageError
-from quantale.evaluation.windows import EncodedDocument, Limits, Plan, Tokens, Unit, Window
+from quantale.evaluation.windows import (
+    EncodedDocument,
+    Limits,
+    Plan,
+    Tokens,
+    Unit,
+    Window,
+    half,
+    overlapping,
+)
 
 
 @dataclass(frozen=True)
@@ -28,7 +36,7 @@ class Document:
         """Return what a number needs to carry, such as `document(bos=1,context=256,stride=128)`."""
         bos = int(limits.bos is not None)
         cut = "" if limits.cut is None else f",cut={limits.cut}"
-        return f"document(bos={bos},context={limits.context},stride={_stride(limits)}{cut})"
+        return f"document(bos={bos},context={limits.context},stride={half(limits)}{cut})"
 
     def plan(self, documents: Sequence[EncodedDocument], limits: Limits) -> Plan:
         """Lay windows over the documents; one without a token to score is skipped by name."""
@@ -40,32 +48,14 @@ class Document:
             if len(tokens) < 2:
                 skipped.append(document.id)
                 continue
-            windows += _windows(len(units), tokens, limits)
+            windows += overlapping(len(units), tokens, 1, limits)
             units.append(_unit(document, tokens, limits))
         return Plan(tuple(units), tuple(windows), tuple(skipped))
-
-
-def _stride(limits: Limits) -> int:
-    if limits.context < 2:
-        raise UsageError(
-            f"protocol 'document' needs a context of at least 2, {limits.context} came"
-        )
-    return limits.context // 2
 
 
 def _tokens(document: EncodedDocument, limits: Limits) -> Tokens:
     bos = [] if limits.bos is None else [limits.bos]
     return np.concatenate([np.array(bos, dtype=np.int64), document.tokens])[: limits.cut]
-
-
-def _windows(unit: int, tokens: Tokens, limits: Limits) -> Iterator[Window]:
-    scored = 1
-    start = 0
-    while scored < len(tokens):
-        stop = min(start + limits.context, len(tokens))
-        yield Window(unit, tokens[start:stop], scored - start)
-        scored = stop
-        start += _stride(limits)
 
 
 def _unit(document: EncodedDocument, tokens: Tokens, limits: Limits) -> Unit:
