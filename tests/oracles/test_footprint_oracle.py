@@ -19,7 +19,7 @@ from tiny_models import (
 
 from quantale.core.recipe_training import Precision
 from quantale.data.batch import Batch
-from quantale.tuning.memory import Step, footprint, imagined, optimizer_bytes
+from quantale.tuning.footprint import Step, footprint, imagined, optimizer_bytes
 from quantale.tuning.methods.full import Full
 from quantale.tuning.precision import Arithmetic
 from quantale.tuning.quick_dropout import quick_dropout
@@ -40,7 +40,7 @@ from quantale.core.progress import Silent
 from quantale.data.batch import Batch
 from quantale.evaluation.memory import kernel_peak, resident
 from quantale.tuning.loop import train
-from quantale.tuning.memory import Step, footprint, imagined
+from quantale.tuning.footprint import Step, footprint, imagined
 from quantale.tuning.methods.full import Full
 from quantale.tuning.settings import TrainData, TrainSettings
 from pathlib import Path
