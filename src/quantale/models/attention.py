@@ -11,6 +11,8 @@ import torch
 from torch import nn
 
 _RANDOM_STEPS = 2**16
+_STRIP = 64
+"""Queries that are worked on together in a training."""
 
 
 class Dropout(nn.Dropout):
@@ -42,21 +44,51 @@ def written_out_attention(
     attention_mask: torch.Tensor | None,
     scaling: float,
     **options: Any,
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Causal attention and its weights, by transformers' interface for attention functions.
 
     query, key, value: (B, H, T or keys, D). attention_mask: (B or 1, 1, T, keys), bool (True may
     be seen) or to be added; None means causal. `dropout` among the options acts on the weights.
-    Returns (B, T, H, D) and (B, H, T, keys).
+    Returns (B, T, H, D) and (B, H, T, keys). A training without a mask works in strips of queries,
+    which leave out keys that none of them may see; then there are no weights to return.
     """
-    scores = (query * scaling) @ key.transpose(-1, -2)
-    if attention_mask is None and query.shape[2] > 1:
-        attention_mask = _causal(query.shape[2], key.shape[2], query.device)
-    if attention_mask is not None:
-        scores = scores + _to_add(attention_mask, scores.dtype)
+    rate = options.get("dropout", 0.0) if module.training else 0.0
+    tokens, keys = query.shape[2], key.shape[2]
+    if attention_mask is None and module.training and tokens == keys > _STRIP:
+        return _in_strips(query, key, value, scaling, rate).transpose(1, 2), None
+    if attention_mask is None and tokens > 1:
+        attention_mask = _causal(tokens, keys, query.device)
+    output, weights = _attend(query * scaling, key, value, attention_mask, rate)
+    return output.transpose(1, 2), weights
+
+
+def _in_strips(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float, rate: float
+) -> torch.Tensor:
+    """Return (B, H, T, D); of four strips the first reads a quarter of the keys, and so on."""
+    query, parts = query * scaling, []
+    for start in range(0, query.shape[2], _STRIP):
+        end = min(start + _STRIP, query.shape[2])
+        mask = _causal(end - start, end, query.device)
+        seen = (key[:, :, :end], value[:, :, :end])
+        parts.append(_attend(query[:, :, start:end], *seen, mask, rate)[0])
+    return torch.cat(parts, dim=2)
+
+
+def _attend(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    rate: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return output and weights for scaled queries."""
+    scores = query @ key.transpose(-1, -2)
+    if mask is not None:
+        scores = scores + _to_add(mask, scores.dtype)
     weights = scores.softmax(-1)
-    seen = dropout(weights, options.get("dropout", 0.0)) if module.training else weights
-    return (seen.to(value.dtype) @ value).transpose(1, 2), weights
+    seen = dropout(weights, rate) if rate > 0 else weights
+    return seen.to(value.dtype) @ value, weights
 
 
 def _causal(tokens: int, keys: int, device: torch.device) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """What a recipe will need, before it starts: memory, time and disk of every model that is made.
 
-Memory of a training comes from a forward pass on tensors without data (`tuning/memory.py`), its
+Memory of a training comes from a forward pass on tensors without data (`tuning/footprint.py`), its
 time from ten real steps on random tokens, cut to few rows where a whole batch is large. Quantizing
 is tried on a model of one block, and time and bytes are taken times the number of blocks. Measuring
 and the page are not part of it.

@@ -17,7 +17,7 @@ from quantale.stages.training_data import training_data
 from quantale.stages.training_length import train_settings
 from quantale.stages.tune import tuning_of
 from quantale.stages.variants import make_methods
-from quantale.tuning.memory import Footprint, Step, footprint, imagined
+from quantale.tuning.footprint import Footprint, Step, footprint, imagined
 from quantale.tuning.method import Start, Work
 from quantale.tuning.methods.full import Full
 from quantale.tuning.probe import tokens_per_second

@@ -10,6 +10,7 @@ from quantale.data.batch import Batch
 from quantale.tuning.method import Work
 from quantale.tuning.optimizers import make_optimizer
 from quantale.tuning.precision import Arithmetic
+from quantale.tuning.quick_dropout import quick_dropout
 from quantale.tuning.recompute import recomputing
 from quantale.tuning.settings import TrainSettings
 
@@ -30,7 +31,7 @@ def tokens_per_second(work: Work, section: TrainSection, config: Any, tokens: in
     batch = _batch(config, rows, tokens)
     times = []
     work.model.train()
-    with recomputing(work.model, section.gradient_checkpointing):
+    with recomputing(work.model, section.gradient_checkpointing), quick_dropout(work.model, "cpu"):
         for step in range(STEPS):
             started = time.perf_counter()
             work.objective.at(step / STEPS)

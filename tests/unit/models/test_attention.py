@@ -34,6 +34,7 @@ def test_attention_and_its_gradients_equal_torchs(mask: str) -> None:
     expected = SDPA(query, key, value, **options).transpose(1, 2)
     output, weights = written_out_attention(nn.Identity(), query, key, value, given, 8**-0.5)
     torch.testing.assert_close(output, expected)
+    assert weights is not None
     torch.testing.assert_close(weights.sum(-1), torch.ones(2, 3, 5))
     wanted = torch.autograd.grad(expected.square().sum(), heads)
     for ours, theirs in zip(torch.autograd.grad(output.square().sum(), heads), wanted, strict=True):
@@ -105,3 +106,19 @@ def test_training_in_bf16_computes_what_evaluation_does_up_to_rounding(padded: b
     torch.testing.assert_close(logits.float(), expected, rtol=0.05, atol=0.01)
     gradients = torch.autograd.grad(logits.float().square().sum(), list(model.parameters()))
     assert all(bool(gradient.isfinite().all()) for gradient in gradients)
+
+
+def test_strips_of_a_training_equal_the_whole_and_its_gradients() -> None:
+    """150 queries: two whole strips and a part of one."""
+    generator = torch.Generator().manual_seed(0)
+    parts = [torch.randn(2, 3, 150, 8, generator=generator) for _ in range(3)]
+    found = {}
+    for training in (True, False):
+        query, key, value = (part.clone().requires_grad_(True) for part in parts)
+        module = nn.Identity().train(training)
+        output, weights = written_out_attention(module, query, key, value, None, 8**-0.5)
+        assert (weights is None) == training
+        loss = (output * torch.arange(8)).sum()
+        found[training] = [output, *torch.autograd.grad(loss, (query, key, value))]
+    for ours, wanted in zip(found[True], found[False], strict=True):
+        torch.testing.assert_close(ours, wanted, rtol=1e-4, atol=1e-4)

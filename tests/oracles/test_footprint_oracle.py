@@ -19,9 +19,10 @@ from tiny_models import (
 
 from quantale.core.recipe_training import Precision
 from quantale.data.batch import Batch
-from quantale.tuning.memory import Step, footprint, imagined, optimizer_bytes
+from quantale.tuning.footprint import Step, footprint, imagined, optimizer_bytes
 from quantale.tuning.methods.full import Full
 from quantale.tuning.precision import Arithmetic
+from quantale.tuning.quick_dropout import quick_dropout
 from quantale.tuning.recompute import recomputing
 
 ROWS, TOKENS = 3, 24
@@ -39,7 +40,7 @@ from quantale.core.progress import Silent
 from quantale.data.batch import Batch
 from quantale.evaluation.memory import kernel_peak, resident
 from quantale.tuning.loop import train
-from quantale.tuning.memory import Step, footprint, imagined
+from quantale.tuning.footprint import Step, footprint, imagined
 from quantale.tuning.methods.full import Full
 from quantale.tuning.settings import TrainData, TrainSettings
 from pathlib import Path
@@ -79,7 +80,8 @@ def really_kept(model: Any, batch: Batch, precision: Precision, recompute: bool)
 
     model.train()
     hooks = torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor)
-    with recomputing(model, recompute), hooks, Arithmetic(precision, "cpu").autocast():
+    autocast = Arithmetic(precision, "cpu").autocast()
+    with recomputing(model, recompute), quick_dropout(model, "cpu"), hooks, autocast:
         Full().loss(model, batch)
     return sum(storage.nbytes() for storage in kept.values())
 
