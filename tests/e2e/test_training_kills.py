@@ -7,6 +7,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kill_server import KillServer
@@ -46,24 +47,26 @@ def result_of(target: Path) -> dict[str, bytes]:
     return {path.relative_to(target).as_posix(): path.read_bytes() for path in files}
 
 
-def kills(victim: KillServer, folder: Path, *, broken: bool) -> Iterator[Outcome]:
+def kills(
+    victim: KillServer, folder: Path, *, broken: bool, method: str = "full"
+) -> Iterator[Outcome]:
     """Kill trainings at random moments, resume each to its end and compare it with a whole one."""
     whole = folder / "whole"
-    victim.order(target=str(folder / "warm-up"), broken=broken)
-    seconds = victim.order(target=str(whole), broken=broken)["seconds"]
+    asked: dict[str, Any] = {"broken": broken, "method": method}
+    victim.order(target=str(folder / "warm-up"), **asked)
+    seconds = victim.order(target=str(whole), **asked)["seconds"]
     expected = result_of(whole)
-    assert set(expected) >= {"metrics.jsonl", "model/model.safetensors"}
+    weights = "model" if method == "full" else "adapter_model"
+    assert set(expected) >= {"metrics.jsonl", f"model/{weights}.safetensors"}
     moments = random.Random(20)
     count = 0
     for attempt in range(4 * KILLS):
         target = folder / f"run-{attempt}"
-        answer = victim.order(
-            target=str(target), broken=broken, kill_after=moments.uniform(0, seconds)
-        )
+        answer = victim.order(target=str(target), kill_after=moments.uniform(0, seconds), **asked)
         if not answer["killed"]:
             assert result_of(target) == expected
             continue
-        yield resumed(victim, target, expected, broken=broken)
+        yield resumed(victim, target, expected, **asked)
         count += 1
         if count == KILLS:
             return
@@ -71,7 +74,7 @@ def kills(victim: KillServer, folder: Path, *, broken: bool) -> Iterator[Outcome
 
 
 def resumed(
-    victim: KillServer, target: Path, expected: dict[str, bytes], *, broken: bool
+    victim: KillServer, target: Path, expected: dict[str, bytes], *, broken: bool, method: str
 ) -> Outcome:
     """Resume a killed training and say how it ended."""
     journal = target.with_suffix(".journal")
@@ -82,14 +85,15 @@ def resumed(
     newest = latest_valid(checkpoints, "step-*")
     step = 0 if newest is None else int(newest.name.removeprefix("step-"))
     while_writing = any(checkpoints.glob(".step-*.tmp"))
-    victim.order(target=str(target), broken=broken)
+    victim.order(target=str(target), broken=broken, method=method)
     return Outcome(result_of(target) == expected, reached - step, step, while_writing)
 
 
+@pytest.mark.parametrize("method", ["full", "lora", "qlora"])
 def test_every_killed_training_resumes_to_the_bytes_of_a_whole_one(
-    victim: KillServer, tmp_path: Path
+    method: str, victim: KillServer, tmp_path: Path
 ) -> None:
-    outcomes = list(kills(victim, tmp_path, broken=False))
+    outcomes = list(kills(victim, tmp_path, broken=False, method=method))
     assert len(outcomes) == KILLS
     assert all(outcome.same_bytes for outcome in outcomes)
     assert max(outcome.lost_steps for outcome in outcomes) <= CHECKPOINT_EVERY

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,20 @@ from unittest.mock import patch
 import torch
 from kill_server import serve
 
-from quantale.core.files import staging
+from quantale.core.files import sealed_folder, staging
 from quantale.core.progress import Silent
 from quantale.data.batch import Batch
 from quantale.models.build import build_model
+from quantale.models.load import load
 from quantale.models.nanogpt_config import NanoGPTConfig
+from quantale.quant.methods.nf4 import Nf4
+from quantale.quant.save import write_model
+from quantale.quant.whole import Methods, quantize_model
 from quantale.tuning import checkpoint
 from quantale.tuning.loop import train
+from quantale.tuning.method import Start, Work
 from quantale.tuning.methods.full import Full
+from quantale.tuning.methods.lora import Lora
 from quantale.tuning.settings import TrainData, TrainSettings
 
 SETTINGS = TrainSettings(
@@ -53,9 +59,39 @@ def train_once(order: dict[str, Any]) -> None:
     data = TrainData(batches=_batch, validation=[_batch(1000)])
     journal = Journal(target.with_suffix(".journal"))
     with staging(target, key="kills", resume=True) as folder:
+        work = BEGIN[order.get("method", "full")](target)
+        train(work.model, work.objective, data, SETTINGS, folder, journal)
+        write_model(work.finish(), None, folder / "model")
+
+
+def full(target: Path) -> Work:
+    """All parameters of a small model."""
+    del target
+    return Full().begin(Start(build_model(SHAPE, seed=7)))
+
+
+def lora(target: Path) -> Work:
+    """Adapters beside the same model, which lies in a folder of its own."""
+    return _adapters(target, None)
+
+
+def qlora(target: Path) -> Work:
+    """Adapters beside the same model packed to 4 bits."""
+    return _adapters(target, Nf4())
+
+
+def _adapters(target: Path, method: Nf4 | None) -> Work:
+    base = target.with_name("base")
+    if not base.exists():
         model = build_model(SHAPE, seed=7)
-        train(model, Full(), data, SETTINGS, folder, journal)
-        model.save_pretrained(folder / "model")
+        if method is not None:
+            quantize_model(model, Methods(method))
+        with sealed_folder(base) as folder:
+            write_model(model, None, folder)
+    return Lora(rank=4).begin(Start(load(base).model, seed=7, base=str(base)))
+
+
+BEGIN: dict[str, Callable[[Path], Work]] = {"full": full, "lora": lora, "qlora": qlora}
 
 
 def write_in_place() -> None:
