@@ -5,8 +5,9 @@
 
 Makes a Llama of that geometry whose linear layers are NF4 with random codes (nothing is quantized:
 memory and time do not depend on the numbers), puts adapters of rank 16 on q, k, v and o, and trains
-some steps on random tokens. Prints one JSON line. `--plan` prints the arithmetic alone. Where there
-is a GPU the model goes there and torch's own peak is what counts.
+some steps on random tokens. Blocks of a MiB and more are mapped, because glibc's heap keeps holes
+between activations and the parts of dequantized weights. Prints one JSON line. `--plan` prints the
+arithmetic alone. Where there is a GPU the model goes there and torch's own peak is what counts.
 """
 
 import argparse
@@ -20,6 +21,7 @@ import torch
 from transformers import LlamaForCausalLM, PreTrainedModel
 
 from benchmarks.scale import GEOMETRIES
+from quantale.core import heap
 from quantale.data.batch import Batch
 from quantale.evaluation.memory import watching
 from quantale.quant.formats.codebook import Codebook
@@ -49,6 +51,7 @@ def main() -> int:
     parser.add_argument("--checkpointing", action="store_true")
     parser.add_argument("--plan", action="store_true", help="print the arithmetic alone")
     given = parser.parse_args()
+    heap.map_blocks(2**20)
     with torch.device("meta"):
         model = LlamaForCausalLM(GEOMETRIES[given.geometry].config())
     pack_empty(model.to(getattr(torch, given.dtype)))

@@ -13,6 +13,8 @@ from torch import nn
 
 PROCESS = 700 * 2**20
 """Resident size of Python with torch (CPU build) and transformers loaded, as measured."""
+_UNPACKING = 48 * 2**20
+"""Codes and values of one part, three times 4 bytes a weight (`quant/rows.py`)."""
 _MOMENTS = 2
 """Numbers that AdamW keeps a parameter."""
 
@@ -71,7 +73,7 @@ class Predicted:
     logits: int
     """Logits, their logarithms and their gradient, which are there together once."""
     dequantized: int
-    """The largest packed weight, while it is multiplied by."""
+    """The largest packed weight while it is multiplied by, and the unpacking of a part of it."""
     process: int = PROCESS
 
     @property
@@ -119,7 +121,7 @@ def predict(shape: Geometry, weights: int, largest: int, how: Trained) -> Predic
         best=4 * how.trainable,
         activations=activations,
         logits=3 * tokens * shape.vocabulary * 4,
-        dequantized=largest,
+        dequantized=largest + min(_UNPACKING, 3 * largest),
     )
 
 
