@@ -65,7 +65,8 @@ def kills(
     victim.order(target=str(folder / "warm-up"), **how)
     seconds = victim.order(target=str(whole), **how)["seconds"]
     expected = result_of(whole)
-    assert set(expected) >= {"metrics.jsonl", "model/model.safetensors"}
+    weights = "adapter_model" if method.endswith("lora") else "model"
+    assert set(expected) >= {"metrics.jsonl", f"model/{weights}.safetensors"}
     moments = random.Random(20)
     count = 0
     for attempt in range(4 * number):
@@ -97,7 +98,7 @@ def resumed(
     return Outcome(result_of(target) == expected, reached - step, step, while_writing)
 
 
-@pytest.mark.parametrize("method", ["full", "qat", "distill", "heal"])
+@pytest.mark.parametrize("method", ["full", "qat", "distill", "heal", "lora", "qlora"])
 def test_every_killed_training_resumes_to_the_bytes_of_a_whole_one(
     method: str, victim: KillServer, tmp_path: Path
 ) -> None:

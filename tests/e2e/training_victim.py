@@ -12,15 +12,18 @@ from unittest.mock import patch
 import torch
 from kill_server import serve
 
-from quantale.core.files import staging
+from quantale.core.files import sealed_folder, staging
 from quantale.core.progress import Silent
 from quantale.core.recipe_training import TrainSection
 from quantale.data.batch import Batch
 from quantale.models.build import build_model
+from quantale.models.load import load
 from quantale.models.nanogpt_config import NanoGPTConfig
 from quantale.quant.methods.bitnet import Bitnet
 from quantale.quant.methods.hqq import Hqq
+from quantale.quant.methods.nf4 import Nf4
 from quantale.quant.methods.rtn import Rtn
+from quantale.quant.save import write_model
 from quantale.quant.whole import Methods, quantize_model
 from quantale.stages.training_length import train_settings
 from quantale.tuning import checkpoint
@@ -29,6 +32,7 @@ from quantale.tuning.method import Start, Tuning
 from quantale.tuning.methods.distill import Distill
 from quantale.tuning.methods.full import Full
 from quantale.tuning.methods.heal import Heal
+from quantale.tuning.methods.lora import Lora
 from quantale.tuning.methods.qat import Qat
 from quantale.tuning.settings import TrainData, TrainSettings
 
@@ -46,6 +50,8 @@ TUNINGS: dict[str, tuple[Tuning, Methods | None]] = {
     "qat": (Qat(warm_in=0.6, teacher_weight=0.5), Methods(Bitnet(), Rtn(8))),
     "distill": (Distill("1"), None),
     "heal": (Heal(), Methods(Hqq(1, 16))),
+    "lora": (Lora(rank=4), None),
+    "qlora": (Lora(rank=4), Methods(Nf4())),
 }
 DATA_BATCHES = 6.0
 """Batches of an epoch, as they are counted here: the data themselves never end."""
@@ -89,13 +95,23 @@ def train_once(order: dict[str, Any]) -> None:
     journal = Journal(target.with_suffix(".journal"))
     with staging(target, key="kills", resume=True) as folder:
         tuning, methods = TUNINGS[order["method"]]
-        model = build_model(SHAPE, seed=7)
-        if methods is not None and tuning.order == "quantize-first":
-            quantize_model(model, methods)
+        packing = methods if tuning.order == "quantize-first" else None
+        base = base_of(target.with_name("base"), packing)
         teacher = build_model(SHAPE, seed=8).requires_grad_(False).eval()
-        work = tuning.begin(Start(model, teacher, methods))
+        work = tuning.begin(Start(load(base).model, teacher, methods, seed=7, base=str(base)))
         train(work.model, work.objective, data, settings, folder, journal)
-        work.finish().save_pretrained(folder / "model")
+        write_model(work.finish(), None, folder / "model")
+
+
+def base_of(folder: Path, methods: Methods | None) -> Path:
+    """Return the folder of the model that all trainings start from; made by the first one."""
+    if not folder.exists():
+        model = build_model(SHAPE, seed=7)
+        if methods is not None:
+            quantize_model(model, methods)
+        with sealed_folder(folder) as made:
+            write_model(model, None, made)
+    return folder
 
 
 def write_in_place() -> None:

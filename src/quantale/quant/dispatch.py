@@ -9,9 +9,11 @@ import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
+import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from quantale.core.registry import KERNELS
 from quantale.quant.packed import PackedTensor
@@ -85,7 +87,19 @@ class Runner:
     def linear(
         self, module: nn.Module, x: Tensor, packed: PackedTensor, bias: Tensor | None
     ) -> Tensor:
-        """Multiply: x (..., in) -> (..., out)."""
+        """Multiply: x (..., in) -> (..., out).
+
+        Where the gradient goes to the input alone, nothing is kept for it but the packed weight.
+        """
+        frozen = not any(tensor.requires_grad for tensor in packed.tensors.values())
+        if torch.is_grad_enabled() and x.requires_grad and frozen:
+            product: Tensor = _Product.apply(x, bias, packed, self, module)  # type: ignore[no-untyped-call]
+            return product
+        return self._multiply(module, x, packed, bias)
+
+    def _multiply(
+        self, module: nn.Module, x: Tensor, packed: PackedTensor, bias: Tensor | None
+    ) -> Tensor:
         self.name, kernel = select(x, packed)
         return kernel.linear(x, packed, bias, self._prepared(module, self.name, kernel, packed))
 
@@ -106,6 +120,36 @@ class Runner:
                 module.register_buffer(_buffer(name, index), tensor, persistent=False)
             self._made_of[name], self._counts[name] = source, len(made)
         return tuple(module.get_buffer(_buffer(name, index)) for index in range(self._counts[name]))
+
+
+class _Product(torch.autograd.Function):
+    """A product whose gradient dequantizes again, instead of keeping the weight from before.
+
+    As bitsandbytes does (Dettmers et al., "QLoRA", arXiv 2305.14314, section 3): otherwise a
+    forward pass in training would leave the whole model dequantized in memory. Rounding of inputs
+    by a format is passed straight through.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        bias: Tensor | None,
+        packed: PackedTensor,
+        runner: Runner,
+        module: nn.Module,
+    ) -> Tensor:
+        """Multiply: x (..., in) -> (..., out)."""
+        ctx.packed = packed
+        return runner._multiply(module, x.detach(), packed, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of input and bias; gradient: (..., out)."""
+        to_bias = gradient.flatten(0, -2).sum(0) if ctx.needs_input_grad[1] else None
+        to_input = gradient @ ctx.packed.dequantize(gradient.dtype)
+        return to_input, to_bias, None, None, None
 
 
 def _buffer(name: str, index: int) -> str:

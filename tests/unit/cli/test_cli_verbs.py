@@ -111,6 +111,54 @@ def test_train_fine_tunes_a_model_on_data(monkeypatch: pytest.MonkeyPatch) -> No
     assert out == Path("o")
 
 
+def test_train_takes_the_options_of_adapters(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = put(monkeypatch, "quantale.stages.train", "train_command", {"seconds": 1})
+    words = ["train", "--model", "distilgpt2", "--data", "x.txt", "--method", "lora"]
+    assert main([*words, "--rank", "8", "--alpha", "16", "--teacher", "gpt2"]) == 0
+    train = stage.given[0].recipe.train
+    assert (train.method, dict(train.settings)) == ("lora", {"rank": 8, "alpha": 16.0})
+    assert (train.learning_rate, train.weight_decay, train.teacher) == (2e-4, 0.0, "gpt2")
+    assert main([*words, "--set", "train.learning_rate=1e-3"]) == 0
+    assert stage.given[0].recipe.train.learning_rate == 1e-3
+
+
+def test_train_quantizes_by_the_same_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = put(monkeypatch, "quantale.stages.train_packed", "train_packed", {"seconds": 1})
+    words = ["train", "--model", "distilgpt2", "--data", "x.txt", "--method", "lora"]
+    assert main([*words, "--quantize", "rtn", "--preset", "w4g64", "--out", "o"]) == 0
+    resolved, packing, out = stage.given
+    assert resolved.recipe.train.method == "lora"
+    assert packing == {"method": "rtn", "bits": 4, "group_size": 64}
+    assert out == Path("o")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--method", "lorra"],
+        ["--quantize", "nf5"],
+        ["--preset", "w4"],
+    ],
+)
+def test_train_refuses_names_that_do_not_exist(words: list[str]) -> None:
+    assert main(["train", "--model", "distilgpt2", "--data", "x.txt", *words]) == 2
+
+
+@pytest.mark.parametrize(("verdict", "code"), [("PASS", 0), ("FAIL", 10), ("CANNOT TELL", 11)])
+def test_merge_exits_with_its_verdict(
+    verdict: str, code: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    found = {"verdict": verdict, "steps": [{"step": "merged", "kl_mean": 0.1}]}
+    stage = put(monkeypatch, "quantale.stages.merge", "merge_adapter", found)
+    words = ["merge", str(tmp_path), "--data", "x.txt", "--into", "gpt2", "--margin", "0.1"]
+    assert main([*words, "--quantize", "rtn", "--preset", "w4g64", "--out", "o"]) == code
+    request, out = stage.given
+    assert (request.into, request.margin, request.data) == ("gpt2", 0.1, "x.txt")
+    assert (request.quantized.method, request.quantized.settings["bits"]) == ("rtn", 4)
+    assert out == Path("o")
+    assert main([*words, "--preset", "w4g64"]) == 2
+
+
 def test_quantize_joins_preset_options_and_sets(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
