@@ -31,7 +31,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_healed_model_is_sealed_verified_and_of_the_same_size(made: Path, tmp_path: Path) -> None:
     request = HealRequest(
-        str(made / "quantize/packed"), str(made / "train/model"), "storygen[:200]", steps=4,
+        str(made / "quantize/packed"), str(made / "train/model"), "storygen[:60]", steps=4,
         batch_size=2,
     )  # fmt: skip
     result = heal_model(request, tmp_path / "healed", resume=False, progress=Silent())
@@ -45,10 +45,11 @@ def test_a_healed_model_is_sealed_verified_and_of_the_same_size(made: Path, tmp_
 def request_of(made: Path, loss: float, **changes: object) -> LadderRequest:
     return LadderRequest(
         str(made / "train/model"),
-        "storygen[:800]",
+        "storygen[:60]",
         "1",
         loss,
         steps=2,
+        documents=6,
         batch_size=2,
         **changes,  # type: ignore[arg-type]
     )
@@ -88,6 +89,8 @@ def test_what_there_is_not_is_refused(made: Path, tmp_path: Path) -> None:
     asked = request_of(made, 1.0, stop_after="heel")
     with pytest.raises(UsageError, match="did you mean 'heal'"):
         ladder(asked, tmp_path / "out", resume=False, progress=Silent())
-    asked = LadderRequest(str(made / "train/model"), "storygen[:40]", "1", 1.0)
+    few = tmp_path / "few.txt"
+    few.write_text("<|endoftext|>".join(f"A story of {number} words." for number in range(40)))
+    asked = LadderRequest(str(made / "train/model"), str(few), "1", 1.0)
     with pytest.raises(DataError, match="validation documents; the ladder needs"):
         ladder(asked, tmp_path / "out", resume=False, progress=Silent())
