@@ -17,7 +17,6 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from quantale.core.recipe_training import Optimizer, Precision
 from quantale.data.batch import Batch
 from quantale.tuning.precision import Arithmetic
-from quantale.tuning.quick_dropout import quick_dropout
 from quantale.tuning.recompute import recomputing
 from quantale.tuning.settings import Objective
 
@@ -123,7 +122,7 @@ def _kept(model: nn.Module, objective: Objective, step: Step, *, recompute: bool
     if step.classes:
         batch = Batch(batch.inputs, rows[:, 0])
     arithmetic = Arithmetic(step.precision, "cpu")
-    with recomputing(model, recompute), quick_dropout(model, "cpu"):
+    with recomputing(model, recompute):
         hooks = torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor)
         with hooks, arithmetic.autocast():
             loss = objective.loss(model, batch)
