@@ -131,15 +131,11 @@ def _kept(model: nn.Module, objective: Objective, step: Step, *, recompute: bool
 
 
 def _kept_with_recomputing(model: Any, objective: Objective, step: Step, whole: int) -> int:
-    """Return what is kept outside of the blocks, the blocks' inputs, and one block's inside.
-
-    The gradients of the logits are gone when the first block is computed anew: the larger counts.
-    """
+    """Return what is kept outside of the blocks, the blocks' inputs, and one block's inside."""
     outside = _kept(model, objective, step, recompute=True)
     layers, width = model.config.num_hidden_layers, model.config.hidden_size
     inputs = layers * step.rows * step.tokens * width * 4
-    block = max(0, whole - outside) // layers
-    return outside + inputs + max(0, block - _logit_gradients(model, step))
+    return outside + inputs + max(0, whole - outside) // layers
 
 
 def _logit_gradients(model: Any, step: Step) -> int:
