@@ -17,7 +17,6 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from quantale.core.recipe_training import Optimizer, Precision
 from quantale.data.batch import Batch
 from quantale.tuning.precision import Arithmetic
-from quantale.tuning.quick_dropout import quick_dropout
 from quantale.tuning.recompute import recomputing
 from quantale.tuning.settings import Objective
 
@@ -123,7 +122,7 @@ def _kept(model: nn.Module, objective: Objective, step: Step, *, recompute: bool
     if step.classes:
         batch = Batch(batch.inputs, rows[:, 0])
     arithmetic = Arithmetic(step.precision, "cpu")
-    with recomputing(model, recompute), quick_dropout(model, "cpu"):
+    with recomputing(model, recompute):
         hooks = torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor)
         with hooks, arithmetic.autocast():
             loss = objective.loss(model, batch)
@@ -132,15 +131,11 @@ def _kept(model: nn.Module, objective: Objective, step: Step, *, recompute: bool
 
 
 def _kept_with_recomputing(model: Any, objective: Objective, step: Step, whole: int) -> int:
-    """Return what is kept outside of the blocks, the blocks' inputs, and one block's inside.
-
-    The gradients of the logits are gone when the first block is computed anew: the larger counts.
-    """
+    """Return what is kept outside of the blocks, the blocks' inputs, and one block's inside."""
     outside = _kept(model, objective, step, recompute=True)
     layers, width = model.config.num_hidden_layers, model.config.hidden_size
     inputs = layers * step.rows * step.tokens * width * 4
-    block = max(0, whole - outside) // layers
-    return outside + inputs + max(0, block - _logit_gradients(model, step))
+    return outside + inputs + max(0, whole - outside) // layers
 
 
 def _logit_gradients(model: Any, step: Step) -> int:

@@ -26,7 +26,6 @@ from quantale.tuning.cost import CostMeter
 from quantale.tuning.distribution import Group
 from quantale.tuning.optimizers import make_optimizer
 from quantale.tuning.precision import Arithmetic
-from quantale.tuning.quick_dropout import quick_dropout
 from quantale.tuning.recompute import recomputing
 from quantale.tuning.schedules import learning_rate
 from quantale.tuning.settings import Objective, TrainData, TrainResult, TrainSettings
@@ -59,8 +58,7 @@ def train(
     clock = _Clock(settings.steps, state)
     progress.stage("train", settings.steps)
     progress.advance(state.step)
-    device = run.environment["device"]
-    with recomputing(model, settings.gradient_checkpointing), quick_dropout(model, device):
+    with recomputing(model, settings.gradient_checkpointing):
         while state.step < settings.steps:
             loss, tokens = run.step(data.batches, state.step)
             state.metrics.append(_line(state.step + 1, "train", loss=loss, learning_rate=run.rate))

@@ -10,7 +10,6 @@ from quantale.data.batch import Batch
 from quantale.tuning.method import Work
 from quantale.tuning.optimizers import make_optimizer
 from quantale.tuning.precision import Arithmetic
-from quantale.tuning.quick_dropout import quick_dropout
 from quantale.tuning.recompute import recomputing
 from quantale.tuning.settings import TrainSettings
 
@@ -31,7 +30,7 @@ def tokens_per_second(work: Work, section: TrainSection, config: Any, tokens: in
     batch = _batch(config, rows, tokens)
     times = []
     work.model.train()
-    with recomputing(work.model, section.gradient_checkpointing), quick_dropout(work.model, "cpu"):
+    with recomputing(work.model, section.gradient_checkpointing):
         for step in range(STEPS):
             started = time.perf_counter()
             work.objective.at(step / STEPS)
