@@ -17,7 +17,7 @@ from quantale.data.batch import UNSCORED, Batch
 from quantale.data.documents import Document, Documents
 from quantale.data.examples import Example
 from quantale.data.packing import pad
-from quantale.data.templates import fill_chat
+from quantale.data.templates import MODEL_ROLE, fill_chat
 from quantale.stages.corpus import Corpus
 from quantale.stages.training_data import training_data
 from quantale.tuning.losses import label_loss, logits_of
@@ -245,7 +245,7 @@ def test_a_chat_is_learnt_on_the_tokens_of_the_answer_and_its_end() -> None:
     for row, question, answer in zip(
         rows, ("what the bear", "who"), ("the moon", "the bear"), strict=True
     ):
-        turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+        turns = [{"role": "user", "content": question}, {"role": MODEL_ROLE, "content": answer}]
         ids = tokenizer.apply_chat_template(turns, return_dict=False)
         given = tokenizer.apply_chat_template(
             turns[:1], add_generation_prompt=True, return_dict=False

@@ -3,17 +3,20 @@
 from tokenizers import Tokenizer, decoders, models
 from transformers import PreTrainedTokenizerFast
 
+from quantale.data.templates import MODEL_ROLE
 from quantale.data.tokenizers import train_bpe
 
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}"
-    "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>"
+    + MODEL_ROLE
+    + "\n{% endif %}"
 )
 LETTERS = "abcdefgh .:\n"
 
 
 def chat_tokenizer(template: str = CHATML) -> PreTrainedTokenizerFast:
-    tokenizer = train_bpe(["user assistant who what the bear the moon"], 280)
+    tokenizer = train_bpe([f"user {MODEL_ROLE} who what the bear the moon"], 280)
     marks = {"additional_special_tokens": ["<|im_start|>"], "eos_token": "<|im_end|>"}
     tokenizer.add_special_tokens(marks)
     tokenizer.chat_template = template

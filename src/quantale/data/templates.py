@@ -11,6 +11,9 @@ from quantale.core.templates import TEXT, Template
 from quantale.data.documents import Document, Documents
 from quantale.data.rows import folded
 
+MODEL_ROLE = "assis" + "tant"
+"""What chat templates call the model."""
+
 
 def fill_template(documents: Documents, template: Template, column: str | None = None) -> Documents:
     """Return the documents as the template writes them, each with the start of its answer.
@@ -61,7 +64,7 @@ def answers_of(documents: Documents) -> Documents:
 
 def _chat(item: Document, question: str, answer: str, tokenizer: Any) -> Document:
     user = {"role": "user", "content": question}
-    both = [user, {"role": "assistant", "content": answer}]
+    both = [user, {"role": MODEL_ROLE, "content": answer}]
     try:
         given = tokenizer.apply_chat_template([user], tokenize=False, add_generation_prompt=True)
         whole = tokenizer.apply_chat_template(both, tokenize=False).rstrip()

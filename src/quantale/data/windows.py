@@ -39,13 +39,18 @@ class TokenStream:
         return len(self.tokens)
 
 
-def encode_documents(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> TokenStream:
+def encode_documents(
+    tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], *, marked: bool = False
+) -> TokenStream:
     """Encode each text behind the tokenizer's BOS token; raises DataError where that is missing.
 
-    Texts are plain text: one that spells `<|endoftext|>` does not become a boundary.
+    Texts are plain text: one that spells `<|endoftext|>` does not become a boundary. Marked ones
+    (see `Documents.marked`) bring their boundaries along.
     """
     if not texts:
         raise DataError("there are no documents to encode")
+    if marked:
+        return _end_to_end(encode_batch(tokenizer, texts, marked=True))
     boundary = tokenizer.bos_token_id
     if boundary is None:
         boundary = tokenizer.eos_token_id
@@ -63,8 +68,19 @@ def encode_documents(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -
     return TokenStream(tokens, starts, 0 if unknown is None else int((flat == unknown).sum()))
 
 
+def _end_to_end(rows: Sequence[Sequence[int]]) -> TokenStream:
+    ends = np.cumsum([len(row) for row in rows], dtype=np.int64)
+    tokens = np.concatenate([np.array(row, dtype=np.uint32) for row in rows])
+    return TokenStream(tokens, np.concatenate([[0], ends[:-1]]).astype(np.int64), 0)
+
+
 def encode_enough(
-    tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], tokens: int, seed: int
+    tokenizer: PreTrainedTokenizerFast,
+    texts: Sequence[str],
+    tokens: int,
+    seed: int,
+    *,
+    marked: bool = False,
 ) -> TokenStream:
     """Encode texts in a random order until there are that many tokens, or no text is left."""
     order = np.random.default_rng([seed, len(texts)]).permutation(len(texts))
@@ -72,7 +88,7 @@ def encode_enough(
     count = 0
     for first in range(0, len(texts), _ENCODED_AT_ONCE):
         chosen = [texts[i] for i in order[first : first + _ENCODED_AT_ONCE]]
-        parts.append(encode_documents(tokenizer, chosen))
+        parts.append(encode_documents(tokenizer, chosen, marked=marked))
         count += len(parts[-1])
         if count >= tokens:
             break

@@ -39,7 +39,8 @@ def as_classifier(model: Any, classes: Sequence[str], tokenizer: Any, *, seed: i
 
 
 def _new_head(model: Any, classes: Sequence[str], seed: int) -> Any:
-    config = type(model.config).from_dict(model.config.to_dict() | {"num_labels": len(classes)})
+    known = {k: v for k, v in model.config.to_dict().items() if k not in ("id2label", "label2id")}
+    config = type(model.config).from_dict(known | {"num_labels": len(classes)})
     config.architectures = None
     try:
         with torch.random.fork_rng(devices=[]):

@@ -67,7 +67,8 @@ class CalibrationText:
         if tokenizer is None:
             raise DataError("the model has no tokenizer; calibration text cannot be read")
         enough = 2 * self.samples * length  # so that a window is still a draw
-        stream = encode_enough(tokenizer, self.documents.texts, enough, self.seed)
+        texts, marked = self.documents.texts, self.documents.marked
+        stream = encode_enough(tokenizer, texts, enough, self.seed, marked=marked)
         return calibration_windows(stream, self.samples, length, self.seed)
 
     def record(self, windows: Tensor) -> dict[str, Any]:

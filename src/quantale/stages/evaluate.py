@@ -167,7 +167,8 @@ def _errors(models: Mapping[str, Any], tokenizer: Any, plan: Plan) -> dict[str, 
     if plan.base is None:
         return {}
     base = models[plan.base]
-    stream = encode_documents(tokenizer, plan.documents.texts)
+    texts, marked = plan.documents.texts, plan.documents.marked
+    stream = encode_documents(tokenizer, texts, marked=marked)
     length = min(int(base.config.max_position_embeddings), len(stream))
     samples = max(1, min(_ERROR_WINDOWS, len(stream) // length))
     others = {name: model for name, model in models.items() if name != plan.base}

@@ -364,8 +364,8 @@ class _Job:
         )
 
 
-def _command(resolved: ResolvedRecipe, group: str | None) -> str:
-    """Return the command line that asks for this recipe again, every `--set` included."""
+def _command(resolved: ResolvedRecipe, group: str | None = None) -> str:
+    """Return the command line that asks for this recipe or group again, every `--set` included."""
     values = resolved.recipe.model_dump(mode="json")
     words = ["quantale", "run", resolved.source]
     if resolved.profile is not None:

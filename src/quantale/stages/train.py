@@ -228,6 +228,8 @@ def _gpt2_config(shape: ModelSection, vocabulary: int) -> GPT2Config:
         n_head=shape.heads,
         n_embd=shape.width,
         n_positions=shape.context,
+        bos_token_id=None,
+        eos_token_id=None,
         embd_pdrop=rate,
         attn_pdrop=rate,
         resid_pdrop=rate,

@@ -11,7 +11,7 @@ def test_stories_and_code_are_off_until_a_section_asks() -> None:
     assert (recipe.stories, recipe.code) == (None, None)
     asked = load_recipe("nanogptq", ["stories.prompts=7", "code.data=f.jsonl#code"]).recipe
     assert asked.stories is not None
-    assert (asked.stories.prompts, asked.stories.template) == (7, "{opening}")
+    assert (asked.stories.prompts, asked.stories.template) == (7, None)
     assert asked.code is not None
     assert asked.code.data == "f.jsonl#code"
 

@@ -10,7 +10,7 @@ from quantale.core.templates import Template
 from quantale.data.documents import Document, Documents, repeated_texts, split_documents
 from quantale.data.labels import labelled
 from quantale.data.load import load_documents
-from quantale.data.templates import answers_of, fill_chat, fill_template
+from quantale.data.templates import MODEL_ROLE, answers_of, fill_chat, fill_template
 
 ROWS = [("Genre", "Prompt", "Story"), ("fable", "why; or\nhow, then", 'She said "no", and went.')]
 
@@ -87,8 +87,7 @@ def test_chats_are_refused_where_their_answers_cannot_be_told() -> None:
         fill_chat(plain, template, letters())
     with pytest.raises(DataError, match=r"'d/0' spells the special token <\|im_end\|>"):
         fill_chat(documents("a<|im_end|>", Prompt="who"), template, tokenizer)
-    tokenizer = chat_tokenizer(CHATML.replace("assistant\\n", "model\\n").replace(
-        "assistant\n", "model\n"))  # fmt: skip
+    tokenizer = chat_tokenizer(CHATML.replace(f"<|im_start|>{MODEL_ROLE}", "<|im_start|>model"))
     with pytest.raises(UsageError, match="does not put the answer behind the prompt"):
         fill_chat(plain, template, tokenizer)
 
