@@ -26,7 +26,8 @@ class Group:
 
     def __init__(self, *, cpu: bool = False) -> None:
         """Join the group that torchrun announces; waits for the others."""
-        state = PartialState(cpu=cpu)
+        # without this the state of several processes that have no GPU is that of one
+        state = PartialState(cpu=cpu or not torch.cuda.is_available())
         self.device: torch.device = state.device
         self.rank: int = state.process_index
         self.count: int = state.num_processes
