@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from quantale.core.errors import UsageError
+from quantale.core.errors import QuantaleError, UsageError
 from quantale.core.recipe import Recipe
 from quantale.core.recipe_training import TrainSection
-from quantale.core.recipe_variants import VariantSection
+from quantale.core.recipe_variants import PRETRAINED, VariantSection
 from quantale.data.batch import Batch
 from quantale.stages.corpus import open_corpus
 from quantale.stages.planned_model import PlannedModel
@@ -104,7 +104,7 @@ def _footprint(training: Training, section: TrainSection, tokens: int) -> tuple[
         try:
             work = _begin(training, model)
             found, basis = footprint(work.model, work.objective, step), "method"
-        except (UsageError, RuntimeError, NotImplementedError):
+        except (QuantaleError, RuntimeError, NotImplementedError):
             # not every method can work on tensors without data: full fine-tuning needs the most
             model = training.model.build()
             found, basis = footprint(model, Full(), step), "as full fine-tuning"
@@ -115,7 +115,7 @@ def _begun(training: Training, model: Any) -> Work:
     """Begin the method on real weights, or full fine-tuning where it wants others."""
     try:
         return _begin(training, model)
-    except (UsageError, RuntimeError, NotImplementedError):
+    except (QuantaleError, RuntimeError, NotImplementedError):
         return Full().begin(Start(training.model.build()))
 
 
@@ -124,7 +124,8 @@ def _begin(training: Training, model: Any) -> Work:
     methods = None if training.quantized is None else make_methods(training.quantized)
     teacher = training.model.build().requires_grad_(False) if tuning.needs_teacher else None
     seed = training.recipe.seed
-    return tuning.begin(Start(model, teacher, methods if tuning.order == "within" else None, seed))
+    within = methods if tuning.order == "within" else None
+    return tuning.begin(Start(model, teacher, within, seed, base=PRETRAINED))
 
 
 def _with_others(training: Training, found: Footprint) -> Footprint:

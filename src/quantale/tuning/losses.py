@@ -19,11 +19,10 @@ def label_loss(logits: Tensor, batch: Batch) -> Tensor:
 
     Without a scored target it is zero.
     """
-    if not batch.scored:
-        return logits.sum() * 0.0
-    return functional.cross_entropy(
-        logits.flatten(0, -2), batch.targets.flatten(), ignore_index=UNSCORED
+    total = functional.cross_entropy(
+        logits.flatten(0, -2), batch.targets.flatten(), ignore_index=UNSCORED, reduction="sum"
     )
+    return total / _scored(batch).sum().clamp(min=1)
 
 
 def teacher_loss(logits: Tensor, teacher: Tensor, batch: Batch, temperature: float = 1.0) -> Tensor:
@@ -32,11 +31,15 @@ def teacher_loss(logits: Tensor, teacher: Tensor, batch: Batch, temperature: flo
     Hinton et al., "Distilling the Knowledge in a Neural Network", arXiv 1503.02531, section 2:
     both distributions are softened by the temperature and the loss is multiplied by its square,
     so that its gradient does not shrink. logits, teacher: of `logits_of` on the same batch.
+    Without a scored target it is zero.
     """
-    if not batch.scored:
-        return logits.sum() * 0.0
-    scored = batch.targets.flatten() >= 0
-    ours = (logits.flatten(0, -2)[scored] / temperature).log_softmax(-1)
-    theirs = (teacher.flatten(0, -2)[scored] / temperature).log_softmax(-1)
-    found = functional.kl_div(ours, theirs, reduction="batchmean", log_target=True)
-    return found * temperature**2
+    ours = (logits.flatten(0, -2) / temperature).log_softmax(-1)
+    theirs = (teacher.flatten(0, -2) / temperature).log_softmax(-1)
+    found = functional.kl_div(ours, theirs, reduction="none", log_target=True).sum(-1)
+    scored = _scored(batch)
+    return (found * scored).sum() / scored.sum().clamp(min=1) * temperature**2
+
+
+def _scored(batch: Batch) -> Tensor:
+    """Return where a target is scored; nothing is read off the device."""
+    return batch.targets.flatten() >= 0
