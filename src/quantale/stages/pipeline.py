@@ -85,9 +85,10 @@ def run_recipe(
             f"{nearest(only, (*STAGES, *groups))}"
         )
     job = _prepared(resolved, out, resume, progress)
+    is_whole = only is None
     if only in groups:
         job.group, only = only, None
-    elif only is None:
+    if is_whole:
         progress.stage("plan")
         keep_prediction(job.recipe, out)
     for stage in STAGES:
@@ -98,7 +99,7 @@ def run_recipe(
         if stage == only:
             break
     result = job.result(only)
-    if only is None:
+    if is_whole:
         result.summary["plan"] = keep_measured(out)
     return result
 

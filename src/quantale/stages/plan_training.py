@@ -60,7 +60,13 @@ def predict_training(training: Training, process: int, limit: int) -> dict[str, 
     speed = None
     if peak <= limit:
         model = training.model.build()
-        speed = tokens_per_second(_begun(training, model), section, model.config, tokens)
+        speed = tokens_per_second(
+            _begun(training, model),
+            section,
+            model.config,
+            tokens,
+            classifies=training.model.classifies,
+        )
     seen = settings.steps * section.batch_size * section.accumulation * tokens
     return {
         "stage": training.name,

@@ -50,6 +50,8 @@ def planned_model(recipe: Recipe) -> PlannedModel:
 
 def _build(config: Any, classifies: bool, layers: int | None) -> Any:
     config = deepcopy(config)
+    if classifies and config.pad_token_id is None:
+        config.pad_token_id = 0  # a training sets one; which it is changes no size
     if layers is not None:
         config.num_hidden_layers = layers
         if getattr(config, "layer_types", None):

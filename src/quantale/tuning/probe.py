@@ -20,14 +20,16 @@ _MOST_WORK = 2e11
 """Floating-point operations of a step, about: of a larger batch only some rows are taken."""
 
 
-def tokens_per_second(work: Work, section: TrainSection, config: Any, tokens: int) -> float:
+def tokens_per_second(
+    work: Work, section: TrainSection, config: Any, tokens: int, *, classifies: bool
+) -> float:
     """Take ten steps with rows of so many tokens and return the speed of the last seven."""
     parameters = sum(p.numel() for p in work.model.parameters())
     rows = max(1, min(section.batch_size, int(_MOST_WORK / (6 * parameters * tokens))))
     weights = work.objective.trainable(work.model)
     optimizer = make_optimizer(weights, _settings(section), "cpu")
     arithmetic = Arithmetic(section.precision, "cpu")
-    batch = _batch(config, rows, tokens)
+    batch = _batch(config, rows, tokens, classifies=classifies)
     times = []
     work.model.train()
     with recomputing(work.model, section.gradient_checkpointing):
@@ -54,9 +56,9 @@ def _settings(section: TrainSection) -> TrainSettings:
     )
 
 
-def _batch(config: Any, rows: int, tokens: int) -> Batch:
+def _batch(config: Any, rows: int, tokens: int, *, classifies: bool) -> Batch:
     """Return random tokens, with random classes for a classifier."""
     batch = Batch.of_rows(torch.randint(config.vocab_size, (rows, tokens + 1)))
-    if "SequenceClassification" in str((config.architectures or [""])[0]):
+    if classifies:
         return Batch(batch.inputs, torch.randint(config.num_labels, (rows,)))
     return batch

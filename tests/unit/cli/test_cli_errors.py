@@ -100,7 +100,10 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
         (["compare"], "base"),
         (["compare", "gpt2"], "needs two or more"),
         (["compare", "gpt2", "distilgpt2"], "and --data"),
-        (["compare", "gpt2", "a", "--data", "x", "--metric", "bits_per_byte"], "by perplexity"),
+        (
+            ["compare", "gpt2", "a", "--data", "x", "--metric", "accuracy"],
+            "by perplexity or",
+        ),
         (["compare", "file.pt", "gpt2", "--data", "x"], "results with results"),
         (["compare", "file.pt", "file.pt", "--data", "x"], "leave --data"),
         (["inspect", "runs/none"], "no model directory runs/none"),

@@ -68,7 +68,6 @@ def test_train_takes_a_method_and_a_teacher(monkeypatch: pytest.MonkeyPatch) -> 
     ("words", "message"),
     [
         (["train", "--model", "m", "--data", "x", "--method", "distil"], "did you mean 'distill'"),
-        (["train", "nanogptq", "--method", "distill"], "go with --model"),
         (["train", "--model", "m", "--data", "x", "--teacher", "./none"], "no model directory"),
         (["heal", "./none", "--teacher", "gpt2", "--data", "x"], "no model directory ./none"),
         (["ladder", "gpt2", "--data", "x"], "--bits"),
