@@ -14,6 +14,7 @@ files and libraries together) goes beyond. Prints one JSON line; the peaks are t
 
 import argparse
 import json
+import os
 import resource
 import shutil
 import subprocess
@@ -220,12 +221,13 @@ def run_under(limit: int, command: list[str]) -> Peak:
     )
     watcher = _Watcher(process, limit)
     watcher.start()
-    code = process.wait()
+    _, status, usage = os.wait4(process.pid, 0)  # its own usage, not that of all children so far
+    process.returncode = os.waitstatus_to_exitcode(status)
     watcher.ended.set()
     watcher.join()
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     seconds = time.perf_counter() - started
-    return Peak(code, seconds, peak, watcher.largest, watcher.killed)
+    peak = usage.ru_maxrss * 1024
+    return Peak(process.returncode, seconds, peak, watcher.largest, watcher.killed)
 
 
 class _Watcher(threading.Thread):
