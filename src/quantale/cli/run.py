@@ -49,5 +49,5 @@ def run(
     shown = {"out": folder, **result.summary, "report": result.report}
     text = pairs(shown)
     if result.summary.get("plan"):
-        text = f"{text}\n\n{against_table(result.summary['plan'])}"
+        text = f"{against_table(result.summary['plan'])}\n\n{text}"
     terminal.result(shown, text)
