@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from quantale.core.progress import Silent
-from quantale.core.recipe_file import Draft, ResolvedRecipe, resolve
+from quantale.core.recipe_file import Draft, ResolvedRecipe, load_recipe, resolve
 from quantale.stages.pipeline import run_recipe
 
 TRAIN = {
@@ -40,3 +40,45 @@ def run_until(resolved: ResolvedRecipe, out: Path, last: str) -> None:
         run_recipe(resolved, out, only=stage, resume=False, progress=Silent())
         if stage == last:
             return
+
+
+def tiny_sets(name: str, data: list[str]) -> list[str]:
+    """Return what makes the smoke profile of a shipped recipe a matter of seconds.
+
+    data: the `--set`s of what it reads.
+    """
+    recipe = load_recipe(name, data, "smoke").recipe
+    sets = [
+        *data,
+        "model.width=64",
+        "model.context=64",
+        "data.length=64",
+        "tokenizer.vocab_size=300",
+        "data.train_documents=60",
+        "data.validation_documents=6",
+        "data.test_documents=8",
+        "evaluate.documents=6",
+        "compare.resamples=200",
+        "bench=null",
+        *_short("train"),
+    ]
+    swept = {v for s in recipe.sweep for v in (s.variant,)}
+    for index, variant in enumerate(recipe.variants):
+        is_written = any(variant.name.startswith(f"{one}-") for one in swept)
+        if variant.tune is not None and (not is_written or variant.name in swept):
+            sets += _short(f"variants.{index}.tune")
+    if recipe.stories is not None:
+        sets += ["stories.prompts=2", "stories.new_tokens=6"]
+    return [*sets, "report.new_tokens=4"]
+
+
+def _short(section: str) -> list[str]:
+    values = {
+        "steps": 3,
+        "warmup_steps": 1,
+        "evaluate_every": 3,
+        "evaluate_documents": 4,
+        "checkpoint_every": 3,
+        "batch_size": 2,
+    }
+    return [f"{section}.{key}={value}" for key, value in values.items()]

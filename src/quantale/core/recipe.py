@@ -18,6 +18,7 @@ from quantale.core.recipe_base import (
 )
 from quantale.core.recipe_data import DataSection
 from quantale.core.recipe_outputs import OutputSection, check_outputs
+from quantale.core.recipe_sweep import SweepSection, check_seeds, check_sweeps, further_seeds
 from quantale.core.recipe_training import TrainSection
 from quantale.core.recipe_variants import (
     BASE,
@@ -165,6 +166,8 @@ class Recipe(Section):
     train: TrainSection | None = None
     calibration: CalibrationSection = CalibrationSection()
     variants: tuple[VariantSection, ...] = ()
+    sweep: tuple[SweepSection, ...] = ()
+    """Their variants are among `variants` already."""
     evaluate: EvaluateSection = EvaluateSection()
     stories: StoriesSection | None = None
     code: CodeSection | None = None
@@ -179,6 +182,11 @@ class Recipe(Section):
         named = (variant.group for variant in self.variants if variant.group is not None)
         return tuple(dict.fromkeys((BASELINE, *named)))
 
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Further training seeds."""
+        return further_seeds(self.sweep, self.seed)
+
     @model_validator(mode="after")
     def _sections_fit(self) -> Self:
         _check_name(self.name)
@@ -187,6 +195,9 @@ class Recipe(Section):
         _check_classification(self)
         _check_template(self)
         check_variants(self.variants, pretrained=self.model.kind == "pretrained")
+        check_sweeps(self.sweep, {v.name: v.model_dump(mode="json") for v in self.variants})
+        classifies = self.evaluate.classification is not None
+        check_seeds(self.sweep, trains=self.train is not None, classifies=classifies)
         check_outputs(self.outputs, self.variants, BASE)
         return self
 

@@ -21,6 +21,7 @@ from quantale.core.recipe import Recipe
 from quantale.core.recipe_base import Section
 from quantale.core.recipe_errors import explain, section_fields
 from quantale.core.recipe_profiles import KEY, chosen_profile, lay_over, take_profiles
+from quantale.core.recipe_sweep import ORIGIN, expand
 from quantale.core.recipe_variants import RuleSection
 from quantale.core.recipe_yaml import KeyPath
 from quantale.core.registry import METHODS, PROTOCOLS, ROUTES
@@ -35,7 +36,7 @@ class ResolvedRecipe:
 
     recipe: Recipe
     origins: Mapping[str, str]
-    """Dotted key, as `--set` takes it, to "default", "recipe FILE:LINE" or "--set"."""
+    """Dotted key, as `--set` takes it, to "default", "--set", "recipe FILE:LINE" or "sweep ..."."""
     source: str
     """Name or path that was asked for."""
     profile: str | None = None
@@ -106,6 +107,7 @@ def resolve(draft: Draft, sets: Sequence[str], source: str) -> ResolvedRecipe:
     """Apply `sets` to a draft and check it; `source` names it."""
     for assignment in sets:
         _assign(draft, assignment)
+    expand(draft.data, draft.places)
     try:
         # JSON mode: strict, yet a list is accepted for a tuple.
         recipe = Recipe.model_validate_json(json.dumps(draft.data))
@@ -179,7 +181,7 @@ def _assign(draft: Draft, assignment: str) -> None:
     parent[path[-1]] = value
     for old in [known for known in draft.places if known[: len(path)] == path]:
         del draft.places[old]
-    for new in _paths(value, path):
+    for new in recipe_yaml.paths(value, path):
         draft.places[new] = label
 
 
@@ -208,19 +210,6 @@ def _check_container(parent: Any, above: KeyPath, part: str | int, label: str) -
             f"{label}: {where} is a list of {len(parent)}: "
             f"take a number below {len(parent)}, not {part!r}"
         )
-
-
-def _paths(value: Any, path: KeyPath) -> Iterator[KeyPath]:
-    """Yield `path` and every path below it."""
-    yield path
-    for key, item in _items(value):
-        yield from _paths(item, (*path, key))
-
-
-def _items(value: Any) -> list[tuple[str | int, Any]]:
-    if isinstance(value, dict):
-        return list(value.items())
-    return list(enumerate(value)) if isinstance(value, list) else []
 
 
 def _check_names(recipe: Recipe, places: Places) -> None:
@@ -261,14 +250,14 @@ def _origins(recipe: Recipe, places: Places) -> Iterator[tuple[str, str]]:
         place = places.get(path, "default")
         if place.startswith(_SET):
             place = _SET
-        elif path in places:
+        elif path in places and not place.startswith(ORIGIN):
             place = f"recipe {place}"
         yield ".".join(map(str, path)), place
 
 
 def _leaves(value: Any, path: KeyPath) -> Iterator[KeyPath]:
     """Yield the paths of values; a list of plain values is one value."""
-    items = _items(value)
+    items = recipe_yaml.items(value)
     if not items or (isinstance(value, list) and not isinstance(value[0], dict)):
         yield path
         return

@@ -53,6 +53,20 @@ def show(path: KeyPath) -> str:
     return text.removeprefix(".")
 
 
+def items(value: Any) -> list[tuple[str | int, Any]]:
+    """Return the keys and values of a mapping, the numbers and values of a list; else nothing."""
+    if isinstance(value, dict):
+        return list(value.items())
+    return list(enumerate(value)) if isinstance(value, list) else []
+
+
+def paths(value: Any, path: KeyPath) -> Iterator[KeyPath]:
+    """Yield `path` and every path below it."""
+    yield path
+    for key, item in items(value):
+        yield from paths(item, (*path, key))
+
+
 def _lines(data: Mapping[str, Any]) -> Iterator[str]:
     """Yield a mapping in block style; lists of plain values stay on one line."""
     for key, value in data.items():

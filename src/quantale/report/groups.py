@@ -1,9 +1,11 @@
 """Which results are training seeds of one method."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from quantale.report.metrics import Group
+from quantale.report.scored import Scored
 
 
 def grouped(groups: Sequence[Group[Any]]) -> list[Group[Any]]:
@@ -21,6 +23,19 @@ def grouped(groups: Sequence[Group[Any]]) -> list[Group[Any]]:
             runs = [*found[place].runs, *group.runs]
             found[place] = Group(tuple(sorted(runs, key=lambda run: run.training_seed)))
     return found
+
+
+def seed_groups(found: Mapping[int, Sequence[Scored]]) -> dict[str, Group[Any]]:
+    """Join the results of each model over the seeds that they are known to be of, by name.
+
+    The first seed comes first. All seeds have the same models.
+    """
+    runs: dict[str, list[Scored]] = {}
+    for seed, scored in found.items():
+        for one in scored:
+            stated = dataclasses.replace(one, training_seed=str(seed))
+            runs.setdefault(one.model, []).append(stated)
+    return {name: Group(tuple(same)) for name, same in runs.items()}
 
 
 def _belong(known: Group[Any], group: Group[Any]) -> bool:

@@ -4,21 +4,21 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from quantale.report import writing
+from quantale.report import sweeps, writing
 from quantale.report.facts import flat
 from quantale.report.headline import headline
 from quantale.report.model import ReportData
 from quantale.report.samples import side_by_side
 from quantale.report.table import Cell, headline_table
 
-_WITH_NOTE = ("quality", "lost")
+_WITH_NOTE = ("quality", "perplexity", "lost", "training", "trained")
 
 
 def markdown(data: ReportData) -> str:
     """Return the report as Markdown; text from models and recipes is fenced or escaped."""
     head = headline(data)
     parts = [f"# {escaped(head.title)}", escaped(" ".join(head.deck)), escaped(data.description)]
-    parts += [_table(data)]
+    parts += [_table(data), *_swept(data)]
     if data.warnings:
         parts += ["## Warnings", "\n".join(f"- {escaped(text)}" for text in data.warnings)]
     if data.command:
@@ -83,6 +83,24 @@ def _table(data: ReportData) -> str:
 def _cell(cell: Cell, key: str) -> str:
     note = f" ({cell.note})" if cell.note and key in _WITH_NOTE else ""
     return escaped((cell.text or "\u2013") + note)
+
+
+def _swept(data: ReportData) -> list[str]:
+    parts = []
+    for sweep in sweeps.sweeps(data):
+        head = ["variant", escaped(sweep.key), "on disk", sweeps.unit(data), "verdict"]
+        rows = [
+            [
+                escaped(entry.variant),
+                escaped(entry.value),
+                entry.size,
+                f"{entry.lost} ({entry.interval})" if entry.interval else entry.lost or "\u2013",
+                entry.verdict or "\u2013",
+            ]
+            for entry in sweeps.table(sweep, data)
+        ]
+        parts += [f"## {escaped(sweeps.finding(sweep, data))}", aligned([head, *rows])]
+    return parts
 
 
 def _written(data: ReportData) -> list[str]:

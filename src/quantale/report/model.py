@@ -121,8 +121,42 @@ class VariantRow:
     samples: tuple[str, ...] = ()
     """Continuation of each prompt, in the order of `ReportData.prompts`."""
     quantize_seconds: float | None = None
+    tuning: "Tuning | None" = None
+    """Its own training; None: it had none."""
     classification: "Classification | None" = None
     """Of a classifier; takes the place of the language numbers."""
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What the training of one model took."""
+
+    seconds: float
+    tokens: int
+    peak_memory_bytes: int
+    """Of the GPU where there was one, else of the process."""
+    trainable_parameters: int
+    parameters: int
+    """Of the model that was trained, adapters included."""
+
+
+@dataclass(frozen=True)
+class SweepPoint:
+    """One value of a sweep, and the variant that has it."""
+
+    value: str
+    variant: str
+
+
+@dataclass(frozen=True)
+class SweepLine:
+    """What one method does over the values of one setting."""
+
+    key: str
+    """The setting, as a recipe names it."""
+    name: str
+    """The method."""
+    points: tuple[SweepPoint, ...]
 
 
 @dataclass(frozen=True)
@@ -173,6 +207,7 @@ class ReportData:
     warnings: tuple[str, ...] = ()
     written: Mapping[str, Written] = field(default_factory=dict)
     """By kind: "stories", "code"."""
+    sweeps: tuple[SweepLine, ...] = ()
 
     @property
     def base_row(self) -> VariantRow:

@@ -85,6 +85,14 @@ def milliseconds(value: float) -> str:
     return f"{significant(value, 3)}{SPACE}ms"
 
 
+def seconds(value: float) -> str:
+    """Return a duration in seconds, minutes or hours, whichever leaves few digits: "2.5 h"."""
+    for factor, unit in ((3600, "h"), (60, "min")):
+        if value >= 2 * factor:
+            return f"{significant(value / factor, 3)}{SPACE}{unit}"
+    return f"{significant(value, 3)}{SPACE}s"
+
+
 def count(number: int) -> str:
     """Return an integer with thousands separated."""
     return f"{number:,}"

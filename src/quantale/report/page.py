@@ -26,6 +26,7 @@ from quantale.report import (
     pareto,
     plots,
     series,
+    sweeps,
     writing,
     writing_bars,
 )
@@ -109,6 +110,12 @@ def _content(data: ReportData) -> dict[str, Any]:
         "series": [(data.base, "series-0"), *series.legend(data)],
         "colours": series.series_of(data),
         "table": headline_table(data),
+        "sweeps": [
+            (sweep, sweeps.finding(sweep, data), Markup(picture), sweeps.table(sweep, data))
+            for number, sweep in enumerate(sweeps.sweeps(data))
+            if (picture := sweeps.picture(sweep, data, number))
+        ],
+        "sweep_unit": sweeps.unit(data),
         "notes": _notes(data),
         "heat_ends": _heat_ends(data),
         "classifiers": classes.shown(data),

@@ -26,6 +26,12 @@ _COUNTS = (
     ("peak_memory_bytes", "memory", "bytes"),
     ("quantize_seconds", "quantize", "s"),
 )
+_TUNING = (
+    ("seconds", "s"),
+    ("tokens", "count"),
+    ("peak_memory_bytes", "bytes"),
+    ("trainable_parameters", "count"),
+)
 _NAMES = {"top1": "top1_agreement"}
 
 
@@ -47,6 +53,9 @@ def _measurements(row: VariantRow, data: ReportData) -> Iterator[Measurement]:
         value: float | None = getattr(row, field)
         if value is not None:
             yield _measurement(row, data, (field, task, unit), Estimate(float(value), n=1))
+    for field, unit in _TUNING if row.tuning is not None else ():
+        taken = Estimate(float(getattr(row.tuning, field)), n=1)
+        yield _measurement(row, data, (f"training_{field}", "training", unit), taken)
 
 
 def _measurement(

@@ -181,6 +181,31 @@ def _memory(row: VariantRow, data: ReportData) -> Cell | None:
     return Cell(numerals.size(peak), note, peak)
 
 
+def _training(row: VariantRow, data: ReportData) -> Cell | None:
+    del data
+    if row.tuning is None:
+        return None
+    note = f"{numerals.count(row.tuning.tokens)} tokens"
+    return Cell(numerals.seconds(row.tuning.seconds), note, row.tuning.seconds)
+
+
+def _training_memory(row: VariantRow, data: ReportData) -> Cell | None:
+    del data
+    if row.tuning is None:
+        return None
+    peak = row.tuning.peak_memory_bytes
+    return Cell(numerals.size(peak), "", peak)
+
+
+def _trained(row: VariantRow, data: ReportData) -> Cell | None:
+    del data
+    if row.tuning is None:
+        return None
+    trained, parameters = row.tuning.trainable_parameters, row.tuning.parameters
+    note = f"{numerals.share(trained / parameters)} of {numerals.count(parameters)}"
+    return Cell(numerals.count(trained), note, trained)
+
+
 def _verdict(row: VariantRow, data: ReportData) -> Cell | None:
     if row.verdict is None or row.name == data.base:
         return None
@@ -228,5 +253,8 @@ COLUMNS: Sequence[Column] = (
     Column("top1", "Same top token", "", _agreement),
     Column("speed", "Decode", "ms per token", _speed),
     Column("memory", "Peak memory", "", _memory),
+    Column("training", "Training", "tokens", _training),
+    Column("trained", "Trained", "parameters", _trained),
+    Column("training-memory", "Training memory", "peak", _training_memory),
     Column("verdict", "Verdict", "", _verdict),
 )

@@ -18,12 +18,14 @@ from quantale.evaluation.scores import by_model, read_scores
 from quantale.evaluation.stats import Bootstrap
 from quantale.models.load import load
 from quantale.quant.ledger import SiteLine, inspect
-from quantale.report.compare import compare_scored, tied_models
+from quantale.report.compare import compare_groups, compare_scored, tied_models
+from quantale.report.groups import seed_groups
 from quantale.report.model import (
     Estimate,
     ReportData,
     Site,
     TrainPoint,
+    Tuning,
     VariantRow,
     Written,
 )
@@ -34,8 +36,9 @@ from quantale.stages.evaluate import Plan, evaluate_stage, named
 from quantale.stages.quantize import source_of
 from quantale.stages.requests import CompareRequest
 from quantale.stages.samples import write_samples
+from quantale.stages.swept import seeds_in_words, swept
 
-VERSION = 1
+VERSION = 2
 
 
 def compare_stage(
@@ -51,7 +54,8 @@ def compare_stage(
     """Judge every variant and write the page; returns the run that is there already if any.
 
     folders: model folders by name, the base first. parents: runs by stage ("evaluate", and
-    where they exist "train", "bench", "verify").
+    where they exist "train", "bench", "verify", those of tuned variants as "tune/NAME",
+    evaluations of further training seeds as "seeds/SEED").
     """
     settings = recipe.model_dump(mode="json", include={"name", "compare", "report"})
     key = RunKey("compare", VERSION, settings, {n: run.digest for n, run in parents.items()})
@@ -63,25 +67,33 @@ def compare_stage(
         samples = write_samples(folders, recipe.report, progress)
         write_json(folder / "samples.json", samples)
         base = next(iter(folders))
-        verdicts = _verdicts(recipe, base, parents["evaluate"].path)
+        verdicts = _verdicts(recipe, base, _evaluations(recipe, parents))
         write_json(folder / "verdicts.json", verdicts)
         rows = _Rows(recipe, folders, parents, verdicts, samples)
         build_report(rows.report(base, command), folder)
     return runs.open_run(out)
 
 
-def _verdicts(recipe: Recipe, base: str, evaluated: Path) -> dict[str, Any]:
+def _evaluations(recipe: Recipe, parents: Mapping[str, Run]) -> dict[int, Path]:
+    """Return the evaluation of every training seed, the recipe's own first."""
+    further = {seed: parents[f"seeds/{seed}"].path for seed in recipe.seeds}
+    return {recipe.seed: parents["evaluate"].path, **further}
+
+
+def _verdicts(recipe: Recipe, base: str, evaluations: Mapping[int, Path]) -> dict[str, Any]:
     how = Bootstrap(recipe.compare.resamples, recipe.compare.seed)
     if recipe.evaluate.classification is not None:
+        evaluated = next(iter(evaluations.values()))
         return judged_classifiers(recipe.compare.accuracy_margin, base, evaluated, how)
-    scored = {one.model: one for one in read_scored(evaluated)}
-    others = [one for name, one in scored.items() if name != base]
+    groups = seed_groups({seed: read_scored(path) for seed, path in evaluations.items()})
+    others = [group for name, group in groups.items() if name != base]
     judged: dict[str, Any] = {"verdict": "PASS", "pairs": [], "bits_per_byte": [], "ties": []}
     if others:
-        judged |= compare_scored(scored[base], others, recipe.compare.margin, how)
-        paired = compare_scored(scored[base], others, 0.0, how, metric="bits_per_byte")
+        judged |= compare_groups(groups[base], others, recipe.compare.margin, how)
+        paired = compare_groups(groups[base], others, 0.0, how, metric="bits_per_byte")
         judged["bits_per_byte"] = paired["pairs"]
-        judged["ties"] = [list(pair) for pair in tied_models(list(scored.values()), how)]
+        firsts = [group.runs[0] for group in groups.values()]
+        judged["ties"] = [list(pair) for pair in tied_models(firsts, how)]
     return judged
 
 
@@ -116,6 +128,8 @@ class _Rows:
             protocol["latency"] = self._numbers[base, "decode_ms_per_token"]["protocol"]
         if "train" in self._parents:
             protocol["training"] = _cost(read_json(self._parents["train"].path / "cost.json"))
+        if self._recipe.seeds:
+            protocol["training seeds"] = seeds_in_words(self._recipe)
         return ReportData(
             title=self._recipe.name,
             description=self._recipe.description,
@@ -123,6 +137,7 @@ class _Rows:
             variants=tuple(self._row(name, base) for name in self._folders),
             margin=self._margin(),
             training=self._training(),
+            training_seeds=1 + len(self._recipe.seeds),
             best_step=self._summary("train").get("best_step"),
             prompts=self._recipe.report.prompts,
             ties=tuple((one, other) for one, other in self._verdicts["ties"]),
@@ -130,6 +145,7 @@ class _Rows:
             environment=_environment(),
             command=command,
             warnings=self._warnings(),
+            sweeps=swept(self._recipe),
             written={kind: _written(self._parents.get(kind)) for kind in ("stories", "code")},
         )
 
@@ -176,6 +192,7 @@ class _Rows:
             verified=self._verified(name, base),
             samples=tuple(self._samples.get(name, ())),
             quantize_seconds=_seconds(folder),
+            tuning=_tuning(self._parents.get("train" if name == base else f"tune/{name}")),
             classification=self._classifications.get(name),
         )
 
@@ -250,6 +267,20 @@ def _cost(cost: Mapping[str, Any]) -> dict[str, str]:
     if cost["joules"] is not None:
         found["training energy, processor"] = f"{cost['joules']:,.0f} J"
     return found
+
+
+def _tuning(run: Run | None) -> Tuning | None:
+    """Return what a training took, None without one."""
+    if run is None:
+        return None
+    cost, summary = (read_json(run.path / name) for name in ("cost.json", "summary.json"))
+    return Tuning(
+        seconds=cost["seconds"],
+        tokens=cost["tokens"],
+        peak_memory_bytes=cost["device_peak_bytes"] or cost["peak_rss_bytes"],
+        trainable_parameters=summary["trainable_parameters"],
+        parameters=summary["parameters"],
+    )
 
 
 def _written(run: Run | None) -> Written:

@@ -3,10 +3,8 @@
 No stage calls a later one; each reads the sealed runs of its parents.
 """
 
-import json
-import shlex
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,7 @@ from quantale.evaluation.stats import Bootstrap
 from quantale.evaluation.stories.prompts import draft
 from quantale.evaluation.windows import protocol_named
 from quantale.quant.save import PROOF_DTYPE, verify_saves
+from quantale.stages.asked import command_of
 from quantale.stages.bench import bench_stage
 from quantale.stages.classify import classify_stage, classifying
 from quantale.stages.code import CodePlan, code_stage
@@ -48,12 +47,15 @@ STAGES = (
     "tune",
     "verify",
     "evaluate",
+    "seeds",
     "stories",
     "code",
     "bench",
     "compare",
     "outputs",
 )
+SEEDED = ("train", "quantize", "tune", "verify", "evaluate")
+"""Stages that are run again for every further training seed."""
 OPTIONAL = ("train", "stories", "code", "bench")
 """Stages that a recipe can leave out, each with a section of its name."""
 
@@ -170,6 +172,7 @@ class _Job:
             "tune": self.tune,
             "verify": self.verify,
             "evaluate": self.evaluate,
+            "seeds": self.seeds,
             "stories": self.stories,
             "code": self.code,
             "bench": self.bench,
@@ -184,6 +187,11 @@ class _Job:
         if stage in ("quantize", "tune"):
             for variant in self._made_in(stage):
                 self.variants[variant.name] = open_variant(self.out, variant)
+            return
+        if stage == "seeds":
+            for name, job in self._seeded():
+                job.recall("evaluate", needed=True)
+                self.runs[name] = job.runs["evaluate"]
             return
         path = self.judged / stage if stage != "train" else self.out / stage
         if path.exists():
@@ -289,6 +297,21 @@ class _Job:
             plan, self.judged / "evaluate", resume=self.resume, progress=self.progress
         )
 
+    def seeds(self) -> None:
+        """Make and score everything again with further training seeds, on the same documents."""
+        for name, job in self._seeded():
+            self.progress.note(f"{name}: everything again with this training seed")
+            for stage in SEEDED:
+                job.steps[stage]()
+            self.runs[name] = job.runs["evaluate"]
+
+    def _seeded(self) -> Iterator[tuple[str, "_Job"]]:
+        """Yield a job for every further seed, under the name of its folder."""
+        for seed in self.recipe.seeds:
+            recipe = self.resolved.recipe.model_copy(update={"seed": seed})
+            name, resolved = f"seeds/{seed}", replace(self.resolved, recipe=recipe)
+            yield name, replace(self, resolved=resolved, out=self.out / name, runs={}, variants={})
+
     def stories(self) -> None:
         """Let all models write behind the beginnings of unseen stories."""
         if self.recipe.stories is not None:
@@ -339,12 +362,17 @@ class _Job:
         self.runs["compare"] = compare_stage(
             self.recipe,
             self.folders(),
-            self.runs,
+            {**self.runs, **self._trainings()},
             self.judged / "compare",
             resume=self.resume,
             progress=self.progress,
-            command=_command(self.resolved, self.group),
+            command=command_of(self.resolved, self.group),
         )
+
+    def _trainings(self) -> dict[str, Run]:
+        """Return the trainings of variants, as "tune/NAME"."""
+        tuned = (f"tune/{v.name}" for v in self.recipe.variants if v.tune is not None)
+        return {name: runs.open_run(self.out / name) for name in tuned}
 
     def outputs(self) -> None:
         """Write the folders of files that the recipe names."""
@@ -363,23 +391,6 @@ class _Job:
             self.judged / "compare" / "report.html",
             {"verdict": verdicts["verdict"], "verdicts": pairs},
         )
-
-
-def _command(resolved: ResolvedRecipe, group: str | None = None) -> str:
-    """Return the command line that asks for this recipe or group again, every `--set` included."""
-    values = resolved.recipe.model_dump(mode="json")
-    words = ["quantale", "run", resolved.source]
-    if resolved.profile is not None:
-        words += ["--profile", resolved.profile]
-    if group is not None:
-        words += ["--only", group]
-    for key, origin in resolved.origins.items():
-        if origin == "--set":
-            found: Any = values
-            for part in key.split("."):
-                found = found[int(part) if isinstance(found, list) else part]
-            words += ["--set", f"{key}={json.dumps(found)}"]
-    return shlex.join(words)
 
 
 def plan_recipe(resolved: ResolvedRecipe, memory: int | None) -> dict[str, Any]:

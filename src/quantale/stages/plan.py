@@ -34,7 +34,7 @@ def predict(recipe: Recipe, *, memory: int | None = None) -> dict[str, Any]:
     set_threads(recipe)
     limit = psutil.virtual_memory().available if memory is None else memory
     model = planned_model(recipe)
-    process = resident()
+    process, seeds = resident(), 1 + len(recipe.seeds)
     stages: list[dict[str, Any]] = [
         {**line, "fits": line["peak_memory_bytes"] is None or line["peak_memory_bytes"] <= limit}
         for line in _lines(recipe, model, process, limit)
@@ -44,8 +44,9 @@ def predict(recipe: Recipe, *, memory: int | None = None) -> dict[str, Any]:
         "fp32_bytes": 4 * model.parameters,
         "process_bytes": process,
         "peak_memory_bytes": max(_known(stages, "peak_memory_bytes"), default=process),
-        "seconds": sum(_known(stages, "seconds")),
-        "disk_bytes": sum(_known(stages, "disk_bytes")),
+        "training_seeds": seeds,
+        "seconds": seeds * sum(_known(stages, "seconds")),
+        "disk_bytes": seeds * sum(_known(stages, "disk_bytes")),
         "memory_limit_bytes": limit,
         "disk_free_bytes": shutil.disk_usage(Path.cwd()).free,
         "stages": stages,

@@ -8,17 +8,18 @@ import pytest
 from quantale.core.errors import DataError, UsageError
 from quantale.core.progress import Silent
 from quantale.core.recipe_file import load_recipe
-from quantale.stages.pipeline import _command, run_recipe
+from quantale.stages.asked import command_of
+from quantale.stages.pipeline import run_recipe
 
 
 def test_every_changed_value_is_in_the_command_and_gives_the_same_recipe() -> None:
     sets = ["train.steps=90", "data=my stories.txt", "variants.0.bits=5", "report.top_k=null"]
     first = load_recipe("quickstart", sets)
-    words = shlex.split(_command(first, None))
+    words = shlex.split(command_of(first, None))
     assert words[:3] == ["quantale", "run", "quickstart"]
     again = load_recipe("quickstart", words[4::2])
     assert again.recipe == first.recipe
-    assert _command(load_recipe("quickstart"), None) == "quantale run quickstart"
+    assert command_of(load_recipe("quickstart"), None) == "quantale run quickstart"
 
 
 @pytest.mark.parametrize("protocol", ["blocks", "stride:many", "document:3"])
