@@ -32,7 +32,7 @@ _FINE_TUNING = {
     "accumulation": 4,
     "learning_rate": 5e-5,
     "min_learning_rate": 5e-6,
-    "warmup_steps": 25,
+    "warmup": 0.05,
     "evaluate_every": 100,
     "checkpoint_every": 100,
 }
