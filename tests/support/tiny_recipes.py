@@ -19,9 +19,10 @@ TRAIN = {
 }
 
 
-def tiny_recipe(*variants: dict[str, Any]) -> ResolvedRecipe:
+def tiny_recipe(*variants: dict[str, Any], **sections: Any) -> ResolvedRecipe:
+    """Return a recipe with these variants; sections: added, or in place of those below."""
     draft = {
-        "name": "taught",
+        "name": "tiny",
         "seed": 1,
         "threads": 1,
         "data": {"source": "storygen", "train_documents": 40, "validation_documents": 4},
@@ -31,11 +32,13 @@ def tiny_recipe(*variants: dict[str, Any]) -> ResolvedRecipe:
         "variants": list(variants),
         "evaluate": {"documents": 3},
         "bench": None,
+        **sections,
     }
     return resolve(Draft(draft, {}), [], "here")
 
 
-def run_until(resolved: ResolvedRecipe, out: Path, last: str) -> None:
+def run_until(resolved: ResolvedRecipe, out: Path, last: str = "verify") -> None:
+    """Run the stages up to this one."""
     for stage in ("train", "quantize", "tune", "verify"):
         run_recipe(resolved, out, only=stage, resume=False, progress=Silent())
         if stage == last:

@@ -13,7 +13,7 @@ from quantale.report.lettering import Lettering, write
 from quantale.report.model import ReportData, VariantRow
 from quantale.report.palette import stand_in
 from quantale.report.series import series_of
-from quantale.report.svg import Canvas, drawing, to_svg
+from quantale.report.svg import Canvas, drawing, open_frame, to_svg
 
 _HEIGHT, _HEAD, _FOOT, _LEFT = 150, 34, 40, 58
 """Pixels: of a panel with its words, above and below its axes, and to the left of all."""
@@ -92,11 +92,8 @@ def _scale(axes: Axes, rows: Sequence[VariantRow], knee: float, *, is_first: boo
     ticks = [10.0**power for power in powers if knee * 2 < 10.0**power <= high]
     axes.yaxis.set_major_locator(FixedLocator([-t for t in ticks] + [0.0, *ticks]))
     axes.yaxis.set_minor_locator(NullLocator())
-    axes.patch.set_visible(False)
-    for name in ("top", "right", "left"):
-        axes.spines[name].set_visible(False)
-    axes.spines["bottom"].set_color(stand_in("faint"))
-    axes.tick_params(length=0, labelsize=11, labelcolor=stand_in("muted"), labelleft=is_first,
+    open_frame(axes)
+    axes.tick_params(labelsize=11, labelcolor=stand_in("muted"), labelleft=is_first,
                      labelbottom=False)  # fmt: skip
     axes.set_yticks(axes.get_yticks(), [_signed(tick) for tick in axes.get_yticks()])
     axes.axhline(0, color=stand_in("muted"), linewidth=0.8, zorder=1)

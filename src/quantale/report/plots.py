@@ -10,7 +10,7 @@ from quantale.report import documents, heat, labels, numerals, pareto, scatter
 from quantale.report.lettering import Lettering, write
 from quantale.report.model import ReportData, TrainPoint, VariantRow
 from quantale.report.palette import COMPONENTS, stand_in
-from quantale.report.svg import Canvas, drawing, pixels, to_svg
+from quantale.report.svg import Canvas, drawing, open_frame, pixels, to_svg
 
 WIDE, NARROW = 820, 350
 
@@ -127,11 +127,8 @@ def _curve(axes: Axes, points: Sequence[TrainPoint], colour: str, width: float) 
 
 
 def _loss_frame(axes: Axes) -> None:
-    axes.patch.set_visible(False)
-    for name in ("top", "right", "left"):
-        axes.spines[name].set_visible(False)
-    axes.spines["bottom"].set_color(stand_in("faint"))
-    axes.tick_params(length=0, labelsize=12, labelcolor=stand_in("muted"), pad=6)
+    open_frame(axes)
+    axes.tick_params(labelsize=12, labelcolor=stand_in("muted"), pad=6)
     axes.grid(axis="y", color=stand_in("faint"), linewidth=0.8, zorder=0)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(5))

@@ -13,7 +13,7 @@ from quantale.report.model import ReportData
 from quantale.report.palette import stand_in
 from quantale.report.pareto import DISK, Point, Standing, View
 from quantale.report.series import series_of
-from quantale.report.svg import Canvas, drawing, to_svg
+from quantale.report.svg import Canvas, drawing, open_frame, to_svg
 
 
 def trade(data: ReportData, canvas: Canvas, view: View = DISK) -> str:
@@ -106,11 +106,8 @@ def _is_apart(value: float, knee: float) -> bool:
 
 def _frame(axes: Axes, data: ReportData, view: View) -> None:
     muted = stand_in("muted")
-    axes.patch.set_visible(False)
-    for name in ("top", "right", "left"):
-        axes.spines[name].set_visible(False)
-    axes.spines["bottom"].set_color(stand_in("faint"))
-    axes.tick_params(length=0, labelsize=12, labelcolor=muted, pad=6)
+    open_frame(axes)
+    axes.tick_params(labelsize=12, labelcolor=muted, pad=6)
     axes.set_xticklabels([view.tick(tick) for tick in axes.get_xticks()])
     axes.set_yticklabels([_loss_label(tick) for tick in axes.get_yticks()])
     axes.grid(axis="y", color=stand_in("faint"), linewidth=0.8, zorder=0)

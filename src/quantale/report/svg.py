@@ -56,6 +56,15 @@ def drawing(canvas: Canvas) -> Iterator[Figure]:
         yield Figure(figsize=(canvas.width / 72, canvas.height / 72), dpi=72, facecolor="none")
 
 
+def open_frame(axes: Axes) -> None:
+    """Leave nothing of the axes' frame but its lower line, and no ticks."""
+    axes.patch.set_visible(False)
+    for name in ("top", "right", "left"):
+        axes.spines[name].set_visible(False)
+    axes.spines["bottom"].set_color(palette.stand_in("faint"))
+    axes.tick_params(length=0)
+
+
 def pixels(figure: Figure, canvas: Canvas) -> Axes:
     """Return bare axes over the whole canvas, in pixels from its top left corner."""
     axes = figure.add_axes((0, 0, 1, 1))

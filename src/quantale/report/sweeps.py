@@ -15,7 +15,7 @@ from quantale.report import numerals
 from quantale.report.lettering import Lettering, write
 from quantale.report.model import Estimate, ReportData, SweepLine, VariantRow
 from quantale.report.palette import SERIES, stand_in
-from quantale.report.svg import Canvas, drawing, to_svg
+from quantale.report.svg import Canvas, drawing, open_frame, to_svg
 
 _SIZES = (("w", 820, 470), ("n", 350, 430))
 _SPREAD = 0.08
@@ -164,11 +164,8 @@ def _drawn(sweep: Sweep, data: ReportData, canvas: Canvas) -> str:
 
 
 def _frame(axes: Axes, sweep: Sweep) -> None:
-    axes.patch.set_visible(False)
-    for name in ("top", "right", "left"):
-        axes.spines[name].set_visible(False)
-    axes.spines["bottom"].set_color(stand_in("faint"))
-    axes.tick_params(length=0, labelsize=12, labelcolor=stand_in("muted"), pad=6)
+    open_frame(axes)
+    axes.tick_params(labelsize=12, labelcolor=stand_in("muted"), pad=6)
     axes.grid(axis="y", color=stand_in("faint"), linewidth=0.8, zorder=0)
     axes.set_xlim(-0.4, len(sweep.values) - 0.6)
     axes.set_xticks(range(len(sweep.values)), sweep.values)

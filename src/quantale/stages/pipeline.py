@@ -38,7 +38,7 @@ from quantale.stages.stories import stories_stage
 from quantale.stages.story_writer import StoryPlan, asking_of
 from quantale.stages.train import set_threads, train_stage
 from quantale.stages.trees import TreeWriter, write_tree
-from quantale.stages.tune import check_base, check_tuning
+from quantale.stages.tune import check_methods
 from quantale.stages.workshop import Made, Workshop, open_variant
 
 STAGES = (
@@ -110,10 +110,7 @@ def _prepared(resolved: ResolvedRecipe, out: Path, resume: bool, progress: Progr
     """Check everything that can be checked before a minute is spent, then open the folder."""
     recipe = resolved.recipe
     set_threads(recipe)
-    for variant in recipe.variants:
-        check_tuning(variant)
-    if recipe.train is not None:
-        check_base(recipe.train)
+    check_methods(recipe)
     protocol_named(recipe.evaluate.protocol)
     corpus = open_corpus(recipe)
     _check_writing(recipe, corpus)
@@ -395,4 +392,5 @@ class _Job:
 
 def plan_recipe(resolved: ResolvedRecipe, memory: int | None) -> dict[str, Any]:
     """Predict what a recipe needs, in so many bytes of memory; see `stages/plan.py`."""
+    check_methods(resolved.recipe)
     return predict(resolved.recipe, memory=memory)

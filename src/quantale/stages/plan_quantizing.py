@@ -48,7 +48,7 @@ def _try_one_block(
 ) -> tuple[int, float] | None:
     """Return bytes and seconds of the whole model, from one of a single block."""
     methods, calibration = make_methods(variant), recipe.calibration
-    length = min(calibration.length or model.tokens(), model.tokens(), 2048)
+    length = min(calibration.length or model.length, model.length, 2048)
     small = model.build(1).eval()
     block = find_blocks(small)[1][0]
     weights = sum(p.numel() for p in block.parameters())

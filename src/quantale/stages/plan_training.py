@@ -53,7 +53,7 @@ class Training:
 
 def predict_training(training: Training, process: int, limit: int) -> dict[str, Any]:
     """Return memory by part, time and disk; where it does not fit in `limit`, what would."""
-    section, tokens = training.section, training.model.tokens()
+    section, tokens = training.section, training.model.length
     settings = train_settings(section, training.recipe.seed, _data(training))
     found, basis = _footprint(training, section, tokens)
     peak = found.peak + process
@@ -94,7 +94,7 @@ def _data(training: Training) -> TrainData:
         return TrainData(_nothing, [])
     corpus = open_corpus(training.recipe)
     tokenizer = corpus_tokenizer(training.recipe, corpus)
-    tokens = training.model.tokens()
+    tokens = training.model.length
     return training_data(section, corpus, tokenizer, tokens, training.recipe.seed)
 
 
@@ -110,7 +110,7 @@ def _footprint(training: Training, section: TrainSection, tokens: int) -> tuple[
         try:
             work = _begin(training, model)
             found, basis = footprint(work.model, work.objective, step), "method"
-        except (QuantaleError, RuntimeError, NotImplementedError):
+        except (QuantaleError, RuntimeError):
             # not every method can work on tensors without data: full fine-tuning needs the most
             model = training.model.build()
             found, basis = footprint(model, Full(), step), "as full fine-tuning"
@@ -121,7 +121,7 @@ def _begun(training: Training, model: Any) -> Work:
     """Begin the method on real weights, or full fine-tuning where it wants others."""
     try:
         return _begin(training, model)
-    except (QuantaleError, RuntimeError, NotImplementedError):
+    except (QuantaleError, RuntimeError):
         return Full().begin(Start(training.model.build()))
 
 

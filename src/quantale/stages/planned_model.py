@@ -23,6 +23,8 @@ class PlannedModel:
     classifies: bool
     parameters: int
     """Tied ones once."""
+    length: int
+    """Tokens of a training row."""
 
     @property
     def layers(self) -> int:
@@ -33,10 +35,6 @@ class PlannedModel:
         """Return a model with random fp32 weights, of all or some blocks; real, fake or meta."""
         return _build(self.config, self.classifies, layers)
 
-    def tokens(self) -> int:
-        """Return the length of a training row."""
-        return int(self.config.max_position_embeddings)
-
 
 def planned_model(recipe: Recipe) -> PlannedModel:
     """Return the model of a recipe; nothing but its configuration is read."""
@@ -45,7 +43,8 @@ def planned_model(recipe: Recipe) -> PlannedModel:
     classifies = recipe.data.learns_classes or str(names[0]).endswith("ForSequenceClassification")
     with torch.device("meta"):
         model = _build(config, classifies, None)
-    return PlannedModel(config, classifies, sum(p.numel() for p in model.parameters()))
+    length = recipe.data.length or int(config.max_position_embeddings)
+    return PlannedModel(config, classifies, sum(p.numel() for p in model.parameters()), length)
 
 
 def _build(config: Any, classifies: bool, layers: int | None) -> Any:

@@ -9,7 +9,6 @@ from typing import Any
 
 from quantale.core.errors import UsageError
 from quantale.core.recipe_variants import VariantSection
-from quantale.core.registry import TUNINGS
 from quantale.stages.heal import Budget, taught_section
 
 _GROUP = 64
@@ -56,11 +55,9 @@ def rungs(bits: str, budget: Budget) -> list[Rung]:
     heal = taught_section("heal", {"parts": "scales,zeros"}, _HEAL_RATE, budget)
     whole = taught_section("heal", {}, _HEAL_RATE, budget)
     aware = taught_section("qat", {"teacher_weight": 1.0}, _QAT_RATE, budget)
-    found = [
+    return [
         Rung("ptq", plain),
         Rung("scales", plain.model_copy(update={"name": "scales", "tune": heal})),
         Rung("heal", plain.model_copy(update={"name": "heal", "tune": whole})),
         Rung("qat", VariantSection(name="qat", tune=aware, **_WITHIN[bits])),
     ]
-    there = TUNINGS.names()
-    return [r for r in found if r.variant.tune is None or r.variant.tune.method in there]

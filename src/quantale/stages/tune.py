@@ -9,6 +9,7 @@ import torch
 from quantale.core import run as runs
 from quantale.core.errors import UsageError
 from quantale.core.progress import Progress
+from quantale.core.recipe import Recipe
 from quantale.core.recipe_training import TrainSection
 from quantale.core.recipe_variants import VariantSection
 from quantale.core.records import write_json
@@ -117,6 +118,14 @@ def describe(folder: Path) -> dict[str, Any]:
         "bytes_resident": ledger.bytes_resident,
         "logits_sha256": digest,
     }
+
+
+def check_methods(recipe: Recipe) -> None:
+    """Raise UsageError for methods of a recipe that do not exist, or not with these settings."""
+    for variant in recipe.variants:
+        check_tuning(variant)
+    if recipe.train is not None:
+        check_base(recipe.train)
 
 
 def check_tuning(variant: VariantSection) -> None:

@@ -22,6 +22,7 @@ from transformers.pytorch_utils import Conv1D
 from quantale.core.errors import QuantaleError
 from quantale.quant import unpacked
 from quantale.quant.apply import Method
+from quantale.quant.learned import through
 from quantale.quant.packed import PackedTensor
 from quantale.quant.sub_norm import SubNorm
 
@@ -148,8 +149,7 @@ def _seen(x: Tensor, packed: PackedTensor) -> Tensor:
 def _moved(exact: Tensor, rounded: Tensor, share: float) -> Tensor:
     """Return what lies a share of the way from exact to rounded, with the gradient of exact."""
     if share == 1:
-        passed: Tensor = _Passed.apply(exact, rounded)  # type: ignore[no-untyped-call]
-        return passed
+        return through(exact, rounded)
     return exact + (share * (rounded - exact)).detach()
 
 
@@ -159,20 +159,6 @@ def _learning(out: Tensor, seen: Tensor, weight: Tensor, is_transposed: bool) ->
         out, seen, weight, is_transposed
     )
     return found
-
-
-class _Passed(torch.autograd.Function):
-    """The second value, with the gradient going to the first."""
-
-    @staticmethod
-    def forward(ctx: Any, exact: Tensor, rounded: Tensor) -> Tensor:
-        del ctx, exact
-        return rounded.clone()
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        del ctx
-        return grad, None
 
 
 class _WeightGradient(torch.autograd.Function):

@@ -1,15 +1,14 @@
 """Variants that are adapters: made, verified, evaluated and compared like any other model."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from tiny_models import windows
+from tiny_recipes import TRAIN, tiny_recipe
 
 from quantale.core.errors import ModelFileError
 from quantale.core.progress import Silent
-from quantale.core.recipe_file import Draft, ResolvedRecipe, resolve
 from quantale.core.records import read_json
 from quantale.models.adapter_record import is_adapted
 from quantale.models.load import load
@@ -19,48 +18,24 @@ from quantale.stages.merge import merge_adapter
 from quantale.stages.pipeline import run_recipe
 from quantale.stages.requests import MergeRequest, QuantizeRequest
 
-TRAIN = {
-    "steps": 3,
-    "batch_size": 2,
-    "learning_rate": 1e-2,
-    "min_learning_rate": 1e-3,
-    "warmup_steps": 1,
-    "evaluate_every": 3,
-    "evaluate_documents": 4,
-    "checkpoint_every": 3,
-}
-LORA = {**TRAIN, "method": "lora", "settings": {"rank": 2, "dropout": 0.0}}
-MERGED = {**TRAIN, "method": "lora", "settings": {"rank": 2, "merge": True}}
+FAST = {**TRAIN, "learning_rate": 1e-2, "min_learning_rate": 1e-3}
+LORA = {**FAST, "method": "lora", "settings": {"rank": 2, "dropout": 0.0}}
+MERGED = {**FAST, "method": "lora", "settings": {"rank": 2, "merge": True}}
 RTN = {"method": "rtn", "bits": 4, "group_size": 16}
-
-
-def recipe(*variants: dict[str, Any]) -> ResolvedRecipe:
-    draft = {
-        "name": "adapted",
-        "seed": 1,
-        "threads": 1,
-        "data": {"source": "storygen", "train_documents": 40, "validation_documents": 4},
-        "tokenizer": {"kind": "bpe", "vocab_size": 300},
-        "model": {"layers": 1, "heads": 2, "width": 16, "context": 32, "dropout": 0.0},
-        "train": TRAIN,
-        "variants": list(variants),
-        "evaluate": {"documents": 3},
-        "report": {"prompts": ["One day"], "new_tokens": 2},
-        "bench": None,
-    }
-    return resolve(Draft(draft, {}), [], "here")
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A whole experiment, its page included."""
     out = tmp_path_factory.mktemp("adapted") / "run"
-    asked = recipe(
+    asked = tiny_recipe(
         {"name": "packed", **RTN},
         {"name": "lora", "tune": LORA},
         {"name": "qlora", "tune": LORA, **RTN},
         {"name": "again", "tune": MERGED, **RTN},
         {"name": "onto", "start": "packed", "tune": MERGED},
+        train=FAST,
+        report={"prompts": ["One day"], "new_tokens": 2},
     )
     run_recipe(asked, out, only=None, resume=False, progress=Silent())
     return out

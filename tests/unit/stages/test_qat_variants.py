@@ -5,49 +5,17 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_recipes import TRAIN, run_until, tiny_recipe
 
 from quantale.core.errors import UsageError
 from quantale.core.progress import Silent
-from quantale.core.recipe_file import Draft, ResolvedRecipe, resolve
 from quantale.core.records import read_json
 from quantale.models.load import load
 from quantale.quant.formats.ternary import Ternary
 from quantale.stages.pipeline import run_recipe
 
-TRAIN = {
-    "steps": 3,
-    "batch_size": 2,
-    "learning_rate": 1e-3,
-    "min_learning_rate": 1e-4,
-    "warmup_steps": 1,
-    "evaluate_every": 3,
-    "evaluate_documents": 4,
-    "checkpoint_every": 3,
-}
 QAT = {**TRAIN, "method": "qat"}
 TAUGHT = {**QAT, "settings": {"teacher_weight": 0.5, "warm_in": 0.5}}
-
-
-def recipe(*variants: dict[str, Any], train: dict[str, Any] = TRAIN) -> ResolvedRecipe:
-    draft = {
-        "name": "trained-through",
-        "seed": 1,
-        "threads": 1,
-        "data": {"source": "storygen", "train_documents": 40, "validation_documents": 4},
-        "tokenizer": {"kind": "bpe", "vocab_size": 300},
-        "model": {"layers": 1, "heads": 2, "width": 16, "context": 32, "dropout": 0.0},
-        "train": train,
-        "variants": list(variants),
-        "bench": None,
-    }
-    return resolve(Draft(draft, {}), [], "here")
-
-
-def run(resolved: ResolvedRecipe, out: Path, only: str = "verify") -> None:
-    for stage in ("train", "quantize", "tune", "verify"):
-        run_recipe(resolved, out, only=stage, resume=False, progress=Silent())
-        if stage == only:
-            return
 
 
 def layer(folder: Path) -> Any:
@@ -57,8 +25,8 @@ def layer(folder: Path) -> Any:
 def test_variants_train_through_their_method_from_the_base_and_from_scratch(
     tmp_path: Path,
 ) -> None:
-    run(
-        recipe(
+    run_until(
+        tiny_recipe(
             {"name": "after", "method": "bitnet"},
             {"name": "taught", "method": "bitnet", "embedding_bits": 8, "tune": TAUGHT},
             {
@@ -96,7 +64,7 @@ def test_variants_train_through_their_method_from_the_base_and_from_scratch(
 
 def test_scratch_is_where_the_training_of_the_base_began(tmp_path: Path) -> None:
     """The same training from it ends in the base's own weights."""
-    run(recipe({"name": "again", "start": "scratch", "tune": TRAIN}), tmp_path, only="tune")
+    run_until(tiny_recipe({"name": "again", "start": "scratch", "tune": TRAIN}), tmp_path, "tune")
     again, base = layer(tmp_path / "tune/again/model"), layer(tmp_path / "train/model")
     assert torch.equal(again.weight, base.weight)
 
@@ -112,7 +80,7 @@ def test_scratch_is_where_the_training_of_the_base_began(tmp_path: Path) -> None
 def test_what_cannot_be_trained_through_is_refused_before_anything_is_made(
     variant: dict[str, Any], train: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
-    asked = recipe({"name": "a", **variant}, train=train)
+    asked = tiny_recipe({"name": "a", **variant}, train=train)
     with pytest.raises(UsageError, match=message):
         run_recipe(asked, tmp_path / "run", only=None, resume=False, progress=Silent())
     assert not (tmp_path / "run").exists()
@@ -120,4 +88,4 @@ def test_what_cannot_be_trained_through_is_refused_before_anything_is_made(
 
 def test_new_weights_alone_are_no_variant() -> None:
     with pytest.raises(UsageError, match="new weights needs a tune section"):
-        recipe({"name": "a", "start": "scratch", "method": "bitnet"})
+        tiny_recipe({"name": "a", "start": "scratch", "method": "bitnet"})

@@ -5,50 +5,15 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_recipes import TRAIN, run_until, tiny_recipe
 
 from quantale.core.errors import UsageError
 from quantale.core.progress import Silent
-from quantale.core.recipe_file import Draft, ResolvedRecipe, resolve
 from quantale.core.records import read_json
 from quantale.models.load import load
 from quantale.stages.pipeline import run_recipe
 
-TRAIN = {
-    "steps": 3,
-    "batch_size": 2,
-    "learning_rate": 1e-3,
-    "min_learning_rate": 1e-4,
-    "warmup_steps": 1,
-    "evaluate_every": 3,
-    "evaluate_documents": 4,
-    "checkpoint_every": 3,
-}
 RTN = {"method": "rtn", "bits": 4, "group_size": 16}
-
-
-def recipe(*variants: dict[str, Any], **sections: Any) -> ResolvedRecipe:
-    draft = {
-        "name": "tuned",
-        "seed": 1,
-        "threads": 1,
-        "data": {"source": "storygen", "train_documents": 40, "validation_documents": 4},
-        "tokenizer": {"kind": "bpe", "vocab_size": 300},
-        "model": {"layers": 1, "heads": 2, "width": 16, "context": 32, "dropout": 0.0},
-        "train": TRAIN,
-        "calibration": {"samples": 2, "length": 16},
-        "variants": list(variants),
-        "evaluate": {"documents": 3},
-        "bench": None,
-        **sections,
-    }
-    return resolve(Draft(draft, {}), [], "here")
-
-
-def run(resolved: ResolvedRecipe, out: Path, only: str | None = "verify") -> None:
-    for stage in ("train", "quantize", "tune", "verify"):
-        run_recipe(resolved, out, only=stage, resume=False, progress=Silent())
-        if stage == only:
-            return
 
 
 def weight(folder: Path) -> torch.Tensor:
@@ -57,8 +22,8 @@ def weight(folder: Path) -> torch.Tensor:
 
 
 def test_a_variant_is_tuned_from_what_it_names_and_then_quantized(tmp_path: Path) -> None:
-    run(
-        recipe(
+    run_until(
+        tiny_recipe(
             {"name": "longer", "tune": TRAIN},
             {"name": "packed", "start": "longer", **RTN},
             {"name": "both", "tune": TRAIN, **RTN},
@@ -77,10 +42,10 @@ def test_a_variant_is_tuned_from_what_it_names_and_then_quantized(tmp_path: Path
 
 
 def test_a_tuning_is_skipped_when_it_is_there_and_opened_by_later_stages(tmp_path: Path) -> None:
-    asked = recipe({"name": "longer", "tune": TRAIN})
-    run(asked, tmp_path)
+    asked = tiny_recipe({"name": "longer", "tune": TRAIN})
+    run_until(asked, tmp_path)
     made = (tmp_path / "tune/longer/model/model.safetensors").stat().st_mtime_ns
-    run(asked, tmp_path)
+    run_until(asked, tmp_path)
     assert (tmp_path / "tune/longer/model/model.safetensors").stat().st_mtime_ns == made
     run_recipe(asked, tmp_path, only="evaluate", resume=False, progress=Silent())
     models = {line.split('"model":')[1].split('"')[1] for line in _results(tmp_path)}
@@ -92,8 +57,8 @@ def _results(out: Path) -> list[str]:
 
 
 def test_a_later_stage_says_which_tuning_is_missing(tmp_path: Path) -> None:
-    asked = recipe({"name": "longer", "tune": TRAIN})
-    run(asked, tmp_path, only="train")
+    asked = tiny_recipe({"name": "longer", "tune": TRAIN})
+    run_until(asked, tmp_path, "train")
     with pytest.raises(UsageError, match="run the stage tune first"):
         run_recipe(asked, tmp_path, only="evaluate", resume=False, progress=Silent())
 
@@ -109,7 +74,7 @@ def test_a_later_stage_says_which_tuning_is_missing(tmp_path: Path) -> None:
 )
 def test_a_start_that_is_no_earlier_model_is_refused(variant: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        recipe(variant)
+        tiny_recipe(variant)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +87,7 @@ def test_a_start_that_is_no_earlier_model_is_refused(variant: dict[str, Any], me
 def test_a_tuning_method_is_checked_before_anything_is_made(
     change: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
-    asked = recipe({"name": "a", "tune": {**TRAIN, **change}})
+    asked = tiny_recipe({"name": "a", "tune": {**TRAIN, **change}})
     with pytest.raises(UsageError, match=message):
         run_recipe(asked, tmp_path / "run", only=None, resume=False, progress=Silent())
     assert not (tmp_path / "run").exists()

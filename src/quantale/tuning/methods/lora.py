@@ -12,20 +12,18 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from peft import LoraConfig
-from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from quantale.core import heap
 from quantale.core.errors import NumericalError, UsageError
-from quantale.data.batch import Batch
 from quantale.models.adapters import put_on
 from quantale.quant.globs import Glob
 from quantale.quant.ledger import stored_sites
 from quantale.quant.merging import merged
 from quantale.quant.proof import proof_tokens
 from quantale.quant.sites import LINEAR_ROLES, list_sites
-from quantale.tuning.losses import label_loss, logits_of
 from quantale.tuning.method import Order, Start, Work
+from quantale.tuning.methods.full import Full
 
 _MAPPED = 2**20
 """Bytes from which the C library maps a block: parts of dequantized weights that come and go
@@ -88,7 +86,7 @@ class Lora:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(start.seed)
             put_on(start.model, self.config(start.model, start.base))
-        objective = Adapters()
+        objective = Full()  # over what peft left free
         if not self.merge:
             return Work(start.model, objective, lambda: start.model)
         merging = _Merging(start.model)
@@ -110,23 +108,6 @@ class Lora:
             task_type="SEQ_CLS" if head else "CAUSAL_LM",
             base_model_name_or_path=base,
         )
-
-
-@dataclass(frozen=True)
-class Adapters:
-    """Cross-entropy over those parameters that were left free."""
-
-    def trainable(self, model: nn.Module) -> dict[str, nn.Parameter]:
-        """Parameters of the adapters by name."""
-        return {name: p for name, p in model.named_parameters() if p.requires_grad}
-
-    def loss(self, model: Any, batch: Batch) -> Tensor:
-        """Mean nats a scored target, computed in fp32."""
-        return label_loss(logits_of(model, batch), batch)
-
-    def at(self, share: float) -> None:
-        """Do nothing: the loss is the same from the first step to the last."""
-        del share
 
 
 def target_layers(model: PreTrainedModel, targets: str = "") -> list[str]:
