@@ -48,7 +48,8 @@ def _try_one_block(
 ) -> tuple[int, float] | None:
     """Return bytes and seconds of the whole model, from one of a single block."""
     methods, calibration = make_methods(variant), recipe.calibration
-    length = min(calibration.length or model.length, model.length, 2048)
+    context = int(model.config.max_position_embeddings)
+    length = min(calibration.length or context, context, 2048)
     small = model.build(1).eval()
     block = find_blocks(small)[1][0]
     weights = sum(p.numel() for p in block.parameters())

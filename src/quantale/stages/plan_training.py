@@ -1,7 +1,8 @@
 """What one training of a recipe will need, and with which changes it would fit."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,9 +57,10 @@ def predict_training(training: Training, process: int, limit: int) -> dict[str, 
     section, tokens = training.section, training.model.length
     settings = train_settings(section, training.recipe.seed, _data(training))
     found, basis = _footprint(training, section, tokens)
-    peak = found.peak + process
+    peak = None if found is None else found.peak + process
+    fits = peak is None or peak <= limit
     speed = None
-    if peak <= limit:
+    if fits:
         model = training.model.build()
         speed = tokens_per_second(
             _begun(training, model),
@@ -77,10 +79,10 @@ def predict_training(training: Training, process: int, limit: int) -> dict[str, 
         "tokens_per_s": speed,
         "seconds": None if speed is None else seen / speed,
         "peak_memory_bytes": peak,
-        "memory": {**dataclasses.asdict(found), "process": process},
-        "disk_bytes": found.weights,
-        "checkpoints_bytes": 2 * (2 * found.best + found.optimizer),
-        "would_fit": [] if peak <= limit else list(_remedies(training, tokens, process, limit)),
+        "memory": None if found is None else {**dataclasses.asdict(found), "process": process},
+        "disk_bytes": None if found is None else found.weights,
+        "checkpoints_bytes": None if found is None else 2 * (2 * found.best + found.optimizer),
+        "would_fit": [] if fits else list(_remedies(training, tokens, process, limit)),
     }
 
 
@@ -102,19 +104,35 @@ def _nothing(number: int) -> Batch:
     raise UsageError(f"batch {number} was asked of a plan")
 
 
-def _footprint(training: Training, section: TrainSection, tokens: int) -> tuple[Footprint, str]:
-    """Return the memory, and what it rests on: the method itself, or full fine-tuning."""
+def _footprint(
+    training: Training, section: TrainSection, tokens: int
+) -> tuple[Footprint | None, str]:
+    """Return the memory, and what it rests on: the method itself, or full fine-tuning.
+
+    None for a model that cannot work on tensors without data: a plan is no reason to fail.
+    """
     step = training.step(section, tokens)
     with imagined():
-        model = training.model.build()
-        try:
-            work = _begin(training, model)
-            found, basis = footprint(work.model, work.objective, step), "method"
-        except (QuantaleError, RuntimeError):
-            # not every method can work on tensors without data: full fine-tuning needs the most
-            model = training.model.build()
-            found, basis = footprint(model, Full(), step), "as full fine-tuning"
-    return _with_others(training, found), basis
+        found, basis = _of(lambda model: _begin(training, model), training, step), "method"
+        if found is None:  # it wants real or packed weights: full fine-tuning needs the most
+            found = _of(lambda model: Full().begin(Start(model)), training, step)
+            basis = "as full fine-tuning"
+    return (None, "unknown") if found is None else (_with_others(training, found), basis)
+
+
+def _of(begin: Callable[[Any], Work], training: Training, step: Step) -> Footprint | None:
+    """Return the memory of some work, None where it cannot do without data."""
+    try:
+        work = begin(training.model.build())
+        return footprint(work.model, work.objective, step)
+    except (QuantaleError, RuntimeError):
+        return None
+
+
+def _peak(training: Training, section: TrainSection, tokens: int) -> float:
+    """Return the peak without the process, infinite where it is unknown."""
+    found, _ = _footprint(training, section, tokens)
+    return math.inf if found is None else found.peak
 
 
 def _begun(training: Training, model: Any) -> Work:
@@ -159,12 +177,12 @@ def _remedies(
     for kind in _kinds(training.section):
         for changes in kind:
             section = training.section.model_copy(update=changes)
-            peak = _footprint(training, section, tokens)[0].peak + process
+            peak = _peak(training, section, tokens) + process
             if peak <= limit:
                 yield {"change": _shown(changes), "peak_memory_bytes": peak}
                 break
     for shorter in _halves(tokens, 32):
-        peak = _footprint(training, training.section, shorter)[0].peak + process
+        peak = _peak(training, training.section, shorter) + process
         if peak <= limit:
             yield {"change": f"rows of {shorter} tokens", "peak_memory_bytes": peak}
             break

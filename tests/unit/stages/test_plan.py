@@ -10,7 +10,7 @@ from quantale.core.errors import UsageError
 from quantale.core.progress import Silent
 from quantale.core.recipe import Recipe
 from quantale.core.recipe_file import Draft, ResolvedRecipe, resolve
-from quantale.stages.pipeline import run_recipe
+from quantale.stages.pipeline import plan_recipe, run_recipe
 from quantale.stages.plan import predict
 from quantale.stages.plan_kept import held_against, keep_measured, keep_prediction
 from quantale.stages.plan_training import Training, predict_training
@@ -134,3 +134,29 @@ def test_other_words_are_no_bytes() -> None:
     with pytest.raises(UsageError, match="no number of bytes"):
         parse_bytes("8 gigs")
     assert [show_bytes(n) for n in (12, 2_500_000, 8e9)] == ["12 B", "2.5 MB", "8 GB"]
+
+
+def test_rows_are_as_long_as_the_data_say() -> None:
+    asked = recipe().model_copy(update={"data": recipe().data.model_copy(update={"length": 16})})
+    line = predict_training(Training("train", asked, asked.train, planned_model(asked)), 0, 10**12)  # type: ignore[arg-type]
+    assert line["tokens"] == 3 * 8 * 16
+
+
+def test_a_model_that_needs_data_to_be_counted_stops_no_plan(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("a value was asked of a tensor without data")
+
+    monkeypatch.setattr("quantale.stages.plan_training.footprint", fail)
+    line = lines(predict(recipe()))["train"]
+    assert (line["basis"], line["peak_memory_bytes"], line["fits"]) == ("unknown", None, True)
+    assert line["tokens_per_s"] > 0
+
+
+def test_a_method_that_does_not_fit_is_told_by_the_plan_too() -> None:
+    wrong = resolved()
+    variants = [{"name": "a", "method": "gptq", "bits": 4, "tune": {**TRAIN, "method": "qat"}}]
+    draft = {**wrong.recipe.model_dump(mode="json"), "variants": variants}
+    with pytest.raises(UsageError, match="gptq calibrates"):
+        plan_recipe(resolve(Draft(draft, {}), [], "here"), None)
