@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from quantale.report import numerals
-from quantale.report.model import Estimate, Outcome, ReportData, VariantRow
+from quantale.report.model import Estimate, Outcome, ReportData, Tuning, VariantRow
 from quantale.report.numerals import interval, percent, places_for, signed
 
 _SYMBOLS: dict[Outcome, str] = {"PASS": "\u2713", "FAIL": "\u2717", "CANNOT TELL": "?"}
@@ -182,28 +182,32 @@ def _memory(row: VariantRow, data: ReportData) -> Cell | None:
 
 
 def _training(row: VariantRow, data: ReportData) -> Cell | None:
-    del data
-    if row.tuning is None:
+    found = _tuning(row, data)
+    if found is None:
         return None
-    note = f"{numerals.count(row.tuning.tokens)} tokens"
-    return Cell(numerals.seconds(row.tuning.seconds), note, row.tuning.seconds)
+    note = f"{numerals.count(found.tokens)} tokens"
+    return Cell(numerals.seconds(found.seconds), note, found.seconds)
 
 
 def _training_memory(row: VariantRow, data: ReportData) -> Cell | None:
-    del data
-    if row.tuning is None:
+    found = _tuning(row, data)
+    if found is None:
         return None
-    peak = row.tuning.peak_memory_bytes
-    return Cell(numerals.size(peak), "", peak)
+    return Cell(numerals.size(found.peak_memory_bytes), "", found.peak_memory_bytes)
 
 
 def _trained(row: VariantRow, data: ReportData) -> Cell | None:
-    del data
-    if row.tuning is None:
+    found = _tuning(row, data)
+    if found is None:
         return None
-    trained, parameters = row.tuning.trainable_parameters, row.tuning.parameters
+    trained, parameters = found.trainable_parameters, found.parameters
     note = f"{numerals.share(trained / parameters)} of {numerals.count(parameters)}"
     return Cell(numerals.count(trained), note, trained)
+
+
+def _tuning(row: VariantRow, data: ReportData) -> Tuning | None:
+    """Return what the training took, where there are trainings to compare with the base's."""
+    return row.tuning if any(other.tuning for other in data.others) else None
 
 
 def _verdict(row: VariantRow, data: ReportData) -> Cell | None:
@@ -253,8 +257,8 @@ COLUMNS: Sequence[Column] = (
     Column("top1", "Same top token", "", _agreement),
     Column("speed", "Decode", "ms per token", _speed),
     Column("memory", "Peak memory", "", _memory),
+    Column("verdict", "Verdict", "", _verdict),
     Column("training", "Training", "tokens", _training),
     Column("trained", "Trained", "parameters", _trained),
     Column("training-memory", "Training memory", "peak", _training_memory),
-    Column("verdict", "Verdict", "", _verdict),
 )

@@ -45,6 +45,16 @@ def test_without_a_training_there_are_no_such_columns(report_data: ReportData) -
     assert "training_seconds" not in result_lines(report_data)
 
 
+def test_the_base_alone_has_nothing_to_compare_its_training_with(report_data: ReportData) -> None:
+    base = dataclasses.replace(report_data.base_row, tuning=TUNING)
+    alone = dataclasses.replace(report_data, variants=(base, *report_data.others))
+    assert "Training memory" not in markdown.markdown(alone)
+    first, *rest = report_data.others
+    tuned = (base, dataclasses.replace(first, tuning=TUNING), *rest)
+    both = dataclasses.replace(report_data, variants=tuned)
+    assert markdown.markdown(both).count("812 MB") == 2
+
+
 def test_the_numbers_of_trainings_are_measurements(tuned: ReportData) -> None:
     lines = [json.loads(line) for line in result_lines(tuned).splitlines()]
     found = {
