@@ -27,7 +27,7 @@ SETTINGS = {
     "train.accumulation": 1,
     "train.learning_rate": 1.5e-3,
     "train.min_learning_rate": 1e-4,
-    "train.warmup_steps": 100,
+    "train.warmup": 0.025,
     "train.weight_decay": 0.1,
     "train.evaluate_every": 200,
     "train.checkpoint_every": 50,

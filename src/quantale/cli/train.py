@@ -144,10 +144,18 @@ def _fine_tuning(model: str, data: str, sets: list[str], method: str) -> "Resolv
         "data": {"source": data},
         "tokenizer": {"kind": "pretrained"},
         "model": {"kind": "pretrained", "path": model},
-        "train": {**_FINE_TUNING, **_OF_METHOD.get(method, {})},
+        "train": _defaults(method, sets),
     }
     places: dict[tuple[str | int, ...], str] = {
         ("model", "path"): "--model",
         ("data", "source"): "--data",
     }
     return resolve(Draft(draft, places), sets, f"train --model {model}")
+
+
+def _defaults(method: str, sets: list[str]) -> dict[str, Any]:
+    """Return the settings nobody gave; a warm-up in steps takes the place of that in shares."""
+    values = {**_FINE_TUNING, **_OF_METHOD.get(method, {})}
+    if any(one.startswith("train.warmup_steps=") for one in sets):
+        del values["warmup"]
+    return values

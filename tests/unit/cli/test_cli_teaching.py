@@ -78,3 +78,13 @@ def test_what_cannot_be_is_refused(
 ) -> None:
     assert main(words) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_warm_up_in_steps_takes_the_place_of_the_usual_share(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given = put(monkeypatch, "quantale.stages.train", "train_command", {"out": "x"})
+    words = ["train", "--model", "folder/gpt2", "--data", "x.txt"]
+    assert main([*words, "--set", "train.warmup_steps=7"]) == 0
+    section = given[0].recipe.train
+    assert (section.warmup_steps, section.warmup) == (7, None)
