@@ -51,12 +51,15 @@ def tiny_sets(name: str, data: list[str]) -> list[str]:
     data: the `--set`s of what it reads.
     """
     recipe = load_recipe(name, data, "smoke").recipe
+    heads = recipe.model.heads or 1
     sets = [
         *data,
-        "model.width=64",
+        f"model.width={64 if 64 % heads == 0 else 32 * heads}",
         "model.context=64",
         "data.length=64",
-        "tokenizer.vocab_size=300",
+        "calibration.length=32",
+        "calibration.samples=8",
+        *([] if recipe.tokenizer.kind == "characters" else ["tokenizer.vocab_size=300"]),
         "data.train_documents=60",
         "data.validation_documents=6",
         "data.test_documents=8",

@@ -7,7 +7,9 @@ from pydantic import model_validator
 from quantale.core.recipe_base import Section, Text, broken_rule
 from quantale.core.recipe_variants import BASELINE, FOLDER_NAME, VariantSection
 
-Content = Literal["model", "kept-checkpoint", "training-arguments", "metrics", "summary", "report"]
+Content = Literal[
+    "model", "kept-checkpoint", "training-arguments", "metrics", "summary", "report", "confusion"
+]
 
 
 class OutputFile(Section):
@@ -16,7 +18,10 @@ class OutputFile(Section):
     path: Text
     """Below the folder; "." is the folder itself."""
     holds: Content
-    """A model's files, its training's kept checkpoint or arguments, or what was measured."""
+    """A model's files, its training's kept checkpoint or arguments, or what was measured.
+
+    confusion: a picture of the confusion matrix, PNG.
+    """
     of: tuple[Text, ...]
     """Names of the models, fp32 for the base; one but for metrics and summaries."""
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from quantale.core.errors import UsageError
 from quantale.evaluation.accelerator import DeviceMemory, Stopwatch, begin_phase, end_phase
@@ -45,9 +45,15 @@ class Timing:
 
 
 def load_pretrained(path: str) -> Any:
-    """Load a model directory as transformers does once quantale is imported, in its own dtype."""
+    """Load a model directory as transformers does once quantale is imported, in its own dtype.
+
+    A classifier keeps its head.
+    """
     importlib.import_module("quantale")
-    return AutoModelForCausalLM.from_pretrained(path)
+    names = AutoConfig.from_pretrained(path).architectures or ()
+    is_classifier = any(name.endswith("ForSequenceClassification") for name in names)
+    kind = AutoModelForSequenceClassification if is_classifier else AutoModelForCausalLM
+    return kind.from_pretrained(path)
 
 
 def function_at(dotted: str) -> Callable[..., Any]:
@@ -61,7 +67,10 @@ def function_at(dotted: str) -> Callable[..., Any]:
 
 
 def measure(job: Job) -> dict[str, Any]:
-    """Load and time the model; returns plain values. Raises UsageError past the context."""
+    """Load and time the model; returns plain values. Raises UsageError past the context.
+
+    Without new tokens only the prompt is read: all that a classifier does.
+    """
     torch.set_num_threads(job.threads)
     phases = _Phases(torch.device(job.device))
     before = resident()
@@ -74,8 +83,10 @@ def measure(job: Job) -> dict[str, Any]:
     with torch.inference_mode(), fast_kernels(job.fast):
         with phases.measured("prefill"):
             prefill = _timed(lambda: [_prefill(model, prompt)[0]], job.runs)
-        with phases.measured("decode"):
-            decode = _timed(lambda: _decode(model, prompt, job.new_tokens), job.runs)
+        decode = None
+        if job.new_tokens:
+            with phases.measured("decode"):
+                decode = _timed(lambda: _decode(model, prompt, job.new_tokens), job.runs)
     read = weight_bytes(model)
     return {
         "weight_bytes": read,
@@ -83,7 +94,7 @@ def measure(job: Job) -> dict[str, Any]:
         "resident_before": before,
         "load_seconds": load_seconds,
         "prefill": asdict(prefill),
-        "decode": asdict(decode),
+        "decode": None if decode is None else asdict(decode),
         "phases": [asdict(phase) for phase in phases.resident],
         "device_memory": [asdict(one) for one in phases.on_device],
         "threads": torch.get_num_threads(),

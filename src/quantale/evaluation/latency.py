@@ -6,7 +6,7 @@ an interval that resamples processes, then runs; p90 is over single tokens.
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any
@@ -234,7 +234,7 @@ def _latency(name: str, answers: list[Answer], settings: LatencySettings) -> Lat
         weight_bytes=first["weight_bytes"],
         bandwidth=median(result["bandwidth"] for result in results),
         resident_before=min(result["resident_before"] for result in results),
-        peak_rss=_peaks(answers),
+        peak_rss=peaks(answers),
         kernel_peak_by_phase=all(phase.peak_reset for phase in phases),
         settled=all(timing["settled"] for timing in timings),
         threads=first["threads"],
@@ -260,8 +260,8 @@ def _speed(results: list[Mapping[str, Any]], phase: str, seed: int) -> Speed:
     )
 
 
-def _peaks(answers: list[Answer]) -> dict[str, int]:
-    """Return the largest resident size of each phase over all processes."""
+def peaks(answers: Sequence[Answer]) -> dict[str, int]:
+    """Return the largest resident size of each phase over all processes, bytes."""
     found: dict[str, int] = {}
     for answer in answers:
         for content in answer.result["phases"]:

@@ -25,6 +25,7 @@ from quantale.evaluation.classification import ClassificationSettings, Predictio
 from quantale.evaluation.confusion import as_text
 from quantale.evaluation.predictions import Prediction
 from quantale.evaluation.proportions import Flips
+from quantale.evaluation.reading_memory import reading_memory
 from quantale.evaluation.scores import by_model
 from quantale.models.load import read_config
 from quantale.quant.damage import output_errors
@@ -32,7 +33,7 @@ from quantale.quant.ledger import kernel_names
 from quantale.stages.evaluate import load_all, named, training_seed
 from quantale.stages.requests import ClassifyRequest
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ def classify_stage(plan: Classifying, out: Path, *, resume: bool, progress: Prog
         write_json(folder / "confusion.json", _confusion(found))
         write_json(folder / "reports.json", _reports(found))
         write_json(folder / "timings.json", _timings(found, plan))
+        write_json(folder / "memory.json", _memory(models, plan))
         write_json(folder / "errors.json", _errors(models, tokenizer, plan))
         write_json(folder / "protocol.json", _protocol(plan, tokenizer, found))
     return runs.open_run(out)
@@ -198,6 +200,15 @@ def _timings(found: Predictions, plan: Classifying) -> dict[str, dict[str, float
         name: {"ms_per_document": 1000 * seconds / documents, "documents_per_batch_at_most": size}
         for name, seconds in found.seconds.items()
     }
+
+
+def _memory(models: Mapping[str, Any], plan: Classifying) -> dict[str, dict[str, int]]:
+    """Return the memory of every model over a batch as long as it may be, in bytes."""
+    context = min(int(model.config.max_position_embeddings) for model in models.values())
+    length = min(plan.settings.length or context, context)
+    batch = min(plan.settings.batch_size, len(plan.data.documents))
+    threads = torch.get_num_threads()
+    return reading_memory(plan.folders, length=length, batch=batch, threads=threads)
 
 
 def _errors(

@@ -20,6 +20,7 @@ from quantale.core.recipe_outputs import OutputFile, OutputSection
 from quantale.core.recipe_variants import BASE
 from quantale.core.records import read_json, read_lines, write_json
 from quantale.core.run import Run
+from quantale.report.confusion_picture import confusion_png
 
 _MODEL_FILES = (
     "config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json",
@@ -77,6 +78,7 @@ class TreeWriter:
             "metrics": self._metrics,
             "summary": self._summary,
             "report": self._report,
+            "confusion": self._confusion,
         }
         writers[file.holds](file, place)
 
@@ -111,6 +113,10 @@ class TreeWriter:
         reports = read_json(self.runs["evaluate"].path / "reports.json")
         files.write_atomic(place, reports[file.of[0]].rstrip("\n") + "\n")
 
+    def _confusion(self, file: OutputFile, place: Path) -> None:
+        found = read_json(self.runs["evaluate"].path / "confusion.json")[file.of[0]]
+        files.write_atomic(place, confusion_png(found["classes"], found["matrix"]))
+
     def _measured(self, name: str) -> dict[str, Any]:
         evaluated = self.runs["evaluate"].path
         lines = [line for line in read_lines(evaluated / "results.jsonl") if line["model"] == name]
@@ -123,6 +129,7 @@ class TreeWriter:
         if (evaluated / "confusion.json").is_file():
             found["confusion_matrix"] = read_json(evaluated / "confusion.json")[name]
             found |= read_json(evaluated / "timings.json")[name]
+            found |= read_json(evaluated / "memory.json")[name]
         protocol = read_json(evaluated / "protocol.json")
         kept = {key: protocol[key] for key in ("protocol", "data", "data_sha256", "documents")}
         return found | kept | self._size(name)

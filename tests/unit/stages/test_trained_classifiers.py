@@ -91,6 +91,8 @@ def test_a_classifier_learns_and_carries_its_classes(place: Path) -> None:
     metrics = read_json(place / "baseline-gpt2-full/metrics_baseline.json")["fp32"]
     assert metrics["accuracy"] > 0.9
     assert metrics["ms_per_document"] > 0
+    weights = (place / "baseline-gpt2-full/model.safetensors").stat().st_size
+    assert metrics["peak_rss_bytes"] > metrics["resident_before"] + weights
 
 
 def test_the_trees_have_the_files_that_their_users_know(place: Path) -> None:
@@ -103,6 +105,7 @@ def test_the_trees_have_the_files_that_their_users_know(place: Path) -> None:
             "training_args.json",
             "metrics_baseline.json",
             "classification_report.txt",
+            "confusion_matrix.png",
         ]
     )
     assert tree(place / "ptq-scratch-int8") == sorted(
@@ -111,6 +114,7 @@ def test_the_trees_have_the_files_that_their_users_know(place: Path) -> None:
             "metrics_ptq_scratch.json",
             "ptq_scratch_summary.json",
             "classification_report_ptq.txt",
+            "confusion_matrix_ptq.png",
         ]
     )
     assert not (place / "bnb-quantized").exists()
