@@ -1,17 +1,35 @@
 """The losses that tuning methods share; each a mean over the scored targets, in fp32."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
 from quantale.data.batch import UNSCORED, Batch
 
+_SMALLEST = 1e-6
+"""Of a squared norm that something is divided by."""
+
 
 def logits_of(model: Any, batch: Batch) -> Tensor:
     """Return fp32 logits: (rows, tokens, vocabulary), or (rows, classes) of a classifier."""
+    return _outputs(model, batch).logits.float()
+
+
+def logits_and_features(model: Any, batch: Batch) -> tuple[Tensor, Sequence[Tensor]]:
+    """Return what `logits_of` does, and the outputs of every block: (rows, tokens, width) each.
+
+    The last block's come after the final norm.
+    """
+    found = _outputs(model, batch, output_hidden_states=True)
+    return found.logits.float(), found.hidden_states[1:]
+
+
+def _outputs(model: Any, batch: Batch, **wanted: bool) -> Any:
     mask = {} if batch.mask is None else {"attention_mask": batch.mask}
-    return model(input_ids=batch.inputs, use_cache=False, **mask).logits.float()
+    return model(input_ids=batch.inputs, use_cache=False, **mask, **wanted)
 
 
 def label_loss(logits: Tensor, batch: Batch) -> Tensor:
@@ -38,6 +56,23 @@ def teacher_loss(logits: Tensor, teacher: Tensor, batch: Batch, temperature: flo
     found = functional.kl_div(ours, theirs, reduction="none", log_target=True).sum(-1)
     scored = _scored(batch)
     return (found * scored).sum() / scored.sum().clamp(min=1) * temperature**2
+
+
+def feature_loss(ours: Sequence[Tensor], theirs: Sequence[Tensor], batch: Batch) -> Tensor:
+    """Return the squared distance of a teacher's features, as a share of their own square.
+
+    Mean over the blocks and the scored targets; of `logits_and_features` on the same batch. After
+    Jiao et al., "TinyBERT", arXiv 1909.10351, equation 8, which takes the plain mean square: here
+    a token or block of large numbers counts no more than another.
+    """
+    scored = _scored(batch)
+    shares = [
+        (mine.float() - wanted.float()).square().sum(-1)
+        / wanted.float().square().sum(-1).clamp(min=_SMALLEST)
+        for mine, wanted in zip(ours, theirs, strict=True)
+    ]
+    found = torch.stack(shares).mean(0).flatten()
+    return (found * scored).sum() / scored.sum().clamp(min=1)
 
 
 def _scored(batch: Batch) -> Tensor:

@@ -9,7 +9,8 @@ inputs to the inputs. The estimator does not clip: min-max grids span the weight
 paper does not clip either.
 
 In training mode a strength below 1 moves weights (and inputs, where a format rounds them) only
-that share of the way. In evaluation mode it is always 1.
+that share of the way, and under autocast the product is taken in its dtype. In evaluation mode the
+strength is always 1 and autocast has no say: that is what will be stored and measured.
 """
 
 from typing import Any
@@ -93,12 +94,14 @@ class StraightLinear(Straight):
         self.norm: SubNorm | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Multiply: (..., in) -> (..., out), in the dtype of x."""
+        """Multiply: (..., in) -> (..., out), in the dtype of x or, in training, of autocast."""
+        half = _autocast_dtype(x) if self.training else None
         with torch.autocast(x.device.type, enabled=False):
             x = x if self.norm is None else self.norm(x)
+            x = x if half is None else x.to(half)
             stored = self._parameters.get("bias")
             bias = None if stored is None else stored.to(x.dtype)
-            if self.share < 1:
+            if self.share < 1 or half is not None:
                 return self._blended(x, bias)
             packed = self.quantized(self._latent().detach())
             out = packed.format.apply(x, packed, bias)
@@ -110,7 +113,7 @@ class StraightLinear(Straight):
         """Multiply what lies between full precision and the packed layer."""
         weight = self._latent().to(x.dtype)
         if self.share > 0:
-            packed = self.quantized(weight.detach())
+            packed = self.quantized(self._latent().detach())
             weight = _moved(weight, packed.dequantize(x.dtype), self.share)
             x = _moved(x, _seen(x, packed), self.share)
         return functional.linear(x, weight, bias)
@@ -134,6 +137,11 @@ class StraightTable(Straight):
             self.original, {"weight": weight}, args, kwargs, tie_weights=False
         )
         return found
+
+
+def _autocast_dtype(x: Tensor) -> torch.dtype | None:
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
 
 
 def _seen(x: Tensor, packed: PackedTensor) -> Tensor:

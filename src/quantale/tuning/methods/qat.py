@@ -20,7 +20,13 @@ from transformers import PreTrainedModel
 from quantale.core.errors import UsageError
 from quantale.data.batch import Batch
 from quantale.tuning import wrapping
-from quantale.tuning.losses import label_loss, logits_of, teacher_loss
+from quantale.tuning.losses import (
+    feature_loss,
+    label_loss,
+    logits_and_features,
+    logits_of,
+    teacher_loss,
+)
 from quantale.tuning.method import Order, Start, Work
 from quantale.tuning.straight_through import Strength, strength_at
 
@@ -35,6 +41,9 @@ class Qat:
     """Share of the teacher in the loss: 0 are the labels alone, 1 the teacher alone."""
     temperature: float = 1.0
     """What both predictions are softened by before the teacher's is learned."""
+    feature_weight: float = 0.0
+    """Weight of the distance between the teacher's block outputs and the model's own, added to the
+    loss; the teacher must have the model's shape."""
     sub_norm: bool = False
     """Whether every quantized linear layer of the blocks gets a norm of its inputs (SubLN)."""
 
@@ -47,11 +56,13 @@ class Qat:
             raise UsageError(f"qat: teacher_weight lies in [0, 1], {self.teacher_weight} came")
         if self.temperature <= 0:
             raise UsageError(f"qat: temperature is above 0, {self.temperature} came")
+        if not 0 <= self.feature_weight < float("inf"):
+            raise UsageError(f"qat: feature_weight is 0 or above, {self.feature_weight} came")
 
     @property
     def needs_teacher(self) -> bool:
         """Whether the loss looks at a teacher."""
-        return self.teacher_weight > 0
+        return self.teacher_weight > 0 or self.feature_weight > 0
 
     def begin(self, start: Start) -> Work:
         """Wrap every site that the methods quantize; raises UsageError where they cannot be."""
@@ -62,6 +73,8 @@ class Qat:
             )
         if start.teacher is not None:
             _check_vocabulary(start.model, start.teacher)
+            if self.feature_weight > 0:
+                _check_shape(start.model, start.teacher)
         strength = wrapping.wrap(start.model, start.methods, sub_norm=self.sub_norm)
         objective = _Training(self, start.teacher, strength)
         return Work(start.model, objective, lambda: wrapping.unwrap(start.model))
@@ -79,11 +92,26 @@ class _Training:
 
     def loss(self, model: Any, batch: Batch) -> Tensor:
         """Mean nats a scored target: of the labels, of the divergence from the teacher, or both."""
-        logits, share = logits_of(model, batch), self._settings.teacher_weight
-        if share == 0:
+        if self._settings.feature_weight > 0:
+            return self._featured(model, batch)
+        logits = logits_of(model, batch)
+        if self._settings.teacher_weight == 0:
             return label_loss(logits, batch)
         with torch.no_grad():
             wanted = logits_of(self._teacher.to(batch.inputs.device), batch)
+        return self._mixed(logits, wanted, batch)
+
+    def _featured(self, model: Any, batch: Batch) -> Tensor:
+        with torch.no_grad():
+            wanted, theirs = logits_and_features(self._teacher.to(batch.inputs.device), batch)
+        logits, ours = logits_and_features(model, batch)
+        distance = feature_loss(ours, theirs, batch)
+        return self._mixed(logits, wanted, batch) + self._settings.feature_weight * distance
+
+    def _mixed(self, logits: Tensor, wanted: Tensor, batch: Batch) -> Tensor:
+        share = self._settings.teacher_weight
+        if share == 0:
+            return label_loss(logits, batch)
         learned = teacher_loss(logits, wanted, batch, self._settings.temperature)
         return learned if share == 1 else share * learned + (1 - share) * label_loss(logits, batch)
 
@@ -98,6 +126,18 @@ def _check_vocabulary(model: PreTrainedModel, teacher: PreTrainedModel) -> None:
         raise UsageError(
             f"the teacher predicts {theirs} and the model {ours}; a teacher must share the "
             "model's vocabulary and classes"
+        )
+
+
+def _check_shape(model: PreTrainedModel, teacher: PreTrainedModel) -> None:
+    ours, theirs = (
+        f"{config.num_hidden_layers} blocks of width {config.hidden_size}"
+        for config in (model.config, teacher.config)
+    )
+    if ours != theirs:
+        raise UsageError(
+            f"the teacher has {theirs} and the model {ours}: feature_weight compares block by "
+            "block; leave it out, or take a teacher of the model's shape"
         )
 
 
