@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -24,6 +25,8 @@ from quantale.evaluation.fresh import Job
 from quantale.evaluation.memory import Phase, measured_phase, resident
 from quantale.evaluation.roofline import read_bandwidth, weight_bytes
 from quantale.evaluation.windows import own_context
+from quantale.models.gate import ADAPTER_CONFIG
+from quantale.models.load import load
 from quantale.quant.dispatch import fast_kernels
 
 AGREEMENT = 0.05
@@ -47,9 +50,12 @@ class Timing:
 def load_pretrained(path: str) -> Any:
     """Load a model directory as transformers does once quantale is imported, in its own dtype.
 
-    A classifier keeps its head.
+    A classifier keeps its head. An adapter comes with its base, both through the gate, since
+    transformers knows no base that lies beside it.
     """
     importlib.import_module("quantale")
+    if (Path(path) / ADAPTER_CONFIG).is_file():
+        return load(path, dtype=None).model
     names = AutoConfig.from_pretrained(path).architectures or ()
     is_classifier = any(name.endswith("ForSequenceClassification") for name in names)
     kind = AutoModelForSequenceClassification if is_classifier else AutoModelForCausalLM

@@ -13,6 +13,7 @@ from tiny_models import windows
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from quantale.core.errors import ModelFileError, UsageError
+from quantale.evaluation.decode import load_pretrained
 from quantale.models.adapter_record import RECORD, base_of, model_digest, record_base
 from quantale.models.load import load
 from quantale.quant.ledger import inspect, kernel_names
@@ -188,3 +189,9 @@ def test_an_adapter_is_neither_quantized_nor_stacked(adapter: Path, tmp_path: Pa
         find_sites(model)
     with pytest.raises(UsageError, match="is an adapter itself"):
         record_base(tmp_path, adapter)
+
+
+def test_an_adapter_is_timed_like_any_model(adapter: Path) -> None:
+    timed = load_pretrained(str(adapter))
+    assert torch.equal(logits(timed), logits(load(adapter).model))
+    assert timed.dtype == load(adapter, dtype=None).model.dtype
