@@ -1,6 +1,7 @@
 """The engine writes what transformers' `generate` writes, and its cache changes no logits."""
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from quantale.inference.network import Network
 from quantale.inference.request import Request
 from quantale.inference.sampling import Sampling
 from quantale.models.load import load
-from quantale.quant.whole import quantize_model
+from quantale.quant.whole import Methods, quantize_model
 
 MODELS = {"gpt2": tiny_gpt2, "llama": tiny_llama, "nanogpt": tiny_nanogpt}
 NEAR = 1e-4
@@ -89,9 +90,9 @@ def test_texts_of_a_family_do_not_depend_on_neighbours(family: str) -> None:
 
 @pytest.mark.parametrize("method", [methods.Rtn(bits=8), methods.Rtn(bits=4, group_size=32)])
 @pytest.mark.parametrize("fast", [False, True], ids=["exact", "fast"])
-def test_quantized_models_are_decoded_the_same(method: object, fast: bool) -> None:
+def test_quantized_models_are_decoded_the_same(method: Any, fast: bool) -> None:
     model = copy.deepcopy(tiny_llama())
-    quantize_model(model, method)
+    quantize_model(model, Methods(method))
     asked = requests(8, new_tokens=12)
     with Engine(loaded(model), slots=4, queue=10, fast=fast) as engine:
         alone = [tokens_of(engine, request) for request in asked]

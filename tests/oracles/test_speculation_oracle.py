@@ -14,7 +14,7 @@ from quantale.inference.request import Request
 from quantale.inference.sampling import Sampling
 from quantale.inference.speculative import NEAR, Draft
 from quantale.models.load import LoadedModel, load
-from quantale.quant.whole import quantize_model
+from quantale.quant.whole import Methods, quantize_model
 
 
 @pytest.fixture(autouse=True)
@@ -75,7 +75,7 @@ def test_texts_end_at_the_context_and_at_stop_texts() -> None:
 @needs_shared
 def test_a_real_model_and_its_four_bit_draft_write_the_same() -> None:
     real, small = load(STORIES260K), load(STORIES260K)
-    quantize_model(small.model, methods.Rtn(bits=4, group_size=32))
+    quantize_model(small.model, Methods(methods.Rtn(bits=4, group_size=32)))
     stories = (TINYSTORIES / "valid.txt").read_text(encoding="utf-8").split("<|endoftext|>")[:8]
     prompts = [tuple(real.tokenizer.encode(story.strip()[:60])) for story in stories]
     asked = [

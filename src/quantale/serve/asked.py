@@ -7,7 +7,15 @@ entry of a long list, one by one.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 
 from quantale.serve.limits import LIMITS
 
@@ -21,7 +29,7 @@ Prompt = str | tuple[int, ...]
 def _prompts(value: Any) -> list[Prompt]:
     """Return a text, tokens, or a list of either as a list."""
     if isinstance(value, str):
-        return [value]
+        return [_sound(value)]
     if not isinstance(value, list) or not value:
         raise ValueError("a text, a list of tokens, or a list of these was expected")
     if _are_tokens(value):
@@ -29,10 +37,19 @@ def _prompts(value: Any) -> list[Prompt]:
     if len(value) > LIMITS.texts:
         raise ValueError(f"at most {LIMITS.texts} prompts; {len(value)} came")
     if all(isinstance(item, str) for item in value):
-        return value
+        return [_sound(item) for item in value]
     if all(isinstance(item, list) and item and _are_tokens(item) for item in value):
         return [tuple(item) for item in value]
     raise ValueError("prompts are all texts or all lists of tokens")
+
+
+def _sound(text: str) -> str:
+    """Refuse halves of characters, which JSON can spell and no tokenizer reads."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("the text holds half of a character") from None
+    return text
 
 
 def _are_tokens(value: list[Any]) -> bool:
@@ -47,7 +64,7 @@ def _stops(value: Any) -> list[str]:
         raise ValueError(f"a text, or a list of at most {LIMITS.stops}, was expected")
     if not all(isinstance(text, str) and 0 < len(text) <= LIMITS.stop_characters for text in texts):
         raise ValueError(f"stop texts have 1 to {LIMITS.stop_characters} characters")
-    return texts
+    return [_sound(text) for text in texts]
 
 
 def _neutral(value: Any) -> None:
@@ -56,6 +73,7 @@ def _neutral(value: Any) -> None:
         raise ValueError("is not supported here; leave it out")
 
 
+Sound = Annotated[str, AfterValidator(_sound)]
 Prompts = Annotated[
     list[Any],
     BeforeValidator(_prompts),
@@ -151,14 +169,14 @@ class TextPart(_Strict):
     """A part of a message."""
 
     type: Literal["text"]
-    text: str
+    text: Sound
 
 
 class ChatMessage(_Strict):
     """A turn of a chat."""
 
     role: str = Field(min_length=1, max_length=32, pattern=r"^[a-z_]+$")
-    content: str | Annotated[list[TextPart], Field(min_length=1, max_length=LIMITS.messages)]
+    content: Sound | Annotated[list[TextPart], Field(min_length=1, max_length=LIMITS.messages)]
     name: str | None = Field(default=None, max_length=64)
 
     @property

@@ -48,7 +48,7 @@ class Rules:
     """The port that Host may name; None: any."""
     key: str | None = field(default=None, repr=False)
     """What every request must know; None: nothing."""
-    body_bytes: int = 1 << 20
+    body_bytes: int = 256 << 10
     body_seconds: float = 30.0
 
 
@@ -73,7 +73,7 @@ def rules_for(
     key: str | None,
     *,
     names: Iterable[str] = (),
-    body_bytes: int = 1 << 20,
+    body_bytes: int = 256 << 10,
 ) -> Rules:
     """Return the rules of a server bound to an address.
 
