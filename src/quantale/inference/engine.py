@@ -7,8 +7,11 @@ are always the first ones. Prompts are read alone and steps have a number of row
 same bits (see `widths`), so a text does not depend on its neighbours.
 """
 
+import contextvars
+import logging
 import threading
 import time
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -21,6 +24,7 @@ from quantale.inference.row import Row
 from quantale.inference.speculative import Draft, SpeculativeDecoder
 from quantale.inference.stream import Stream
 from quantale.inference.waiting import Line
+from quantale.inference.whole import WholeDecoder
 from quantale.models.load import LoadedModel
 from quantale.quant.dispatch import fast_kernels
 
@@ -28,8 +32,8 @@ LONGEST_CONTEXT = 4096
 """Where no context is asked for, no more of a model's own is used: the cache takes memory by it."""
 _PART = 256
 """Prompt tokens that are read between two steps of the others."""
-_UNFIT = (RuntimeError, TypeError, ValueError, IndexError, AttributeError)
-"""What models raise that do not know such a cache."""
+
+_LOG = logging.getLogger(__name__)
 
 
 class Engine:
@@ -42,15 +46,15 @@ class Engine:
         slots: int = 4,
         queue: int = 16,
         context: int | None = None,
-        fast: bool = True,
+        fast: bool | None = True,
         name: str | None = None,
         draft: Draft | None = None,
     ) -> None:
         """slots: requests written at once; queue: requests that may wait; fast: kernels that need
-        not be exact may run.
+        not be exact may run; None: where the caller lets them.
 
-        Raises ModelFileError for a model without tokenizer or one that no static cache fits, and
-        UsageError for a context or a draft that does not fit the model.
+        A model that no static cache fits is decoded without one. Raises ModelFileError for a model
+        without tokenizer, UsageError for a context or a draft that does not fit the model.
         """
         self.model, self.tokenizer, folder = loaded
         if self.tokenizer is None:
@@ -58,15 +62,19 @@ class Engine:
         models = [self.model] if draft is None else [self.model, draft.loaded.model]
         self.context = min(_context(model, context) for model in models)
         self.name = name or str(folder)
-        self._loaded, self._slots, self._fast = loaded, slots, fast
+        self._loaded, self._draft = loaded, draft
+        self._slots, self._fast = slots, fast
         self._ends = _end_tokens(self.model, self.tokenizer)
-        self._decoder = _decoder(loaded, draft, slots, self.context)
+        self._decoder: Decoder = WholeDecoder(self.model)
         self._line = Line(queue, slots)
         self._rows: list[Row] = []
         self._reading: Row | None = None
         self._failure: QuantaleError | None = None
         self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"engine {self.name}", daemon=True)
+        within = contextvars.copy_context()
+        self._thread = threading.Thread(
+            target=within.run, args=(self._run,), name=f"engine {self.name}", daemon=True
+        )
         self._thread.start()
         self._ready.wait()
         if self._failure is not None:
@@ -125,7 +133,8 @@ class Engine:
         return self._decoder.widths
 
     def _run(self) -> None:
-        with torch.inference_mode(), fast_kernels(self._fast):
+        chosen = nullcontext() if self._fast is None else fast_kernels(self._fast)
+        with torch.inference_mode(), chosen:
             try:
                 self._try_out()
                 self._ready.set()
@@ -137,14 +146,15 @@ class Engine:
                 self._stop()
 
     def _try_out(self) -> None:
+        """Check the decoder; one that needs no cache takes its place where the cache fails."""
         try:
+            self._decoder = _decoder(self._loaded, self._draft, self._slots, self.context)
             self._decoder.try_out()
         except ModelFileError as error:
+            _LOG.warning("%s is decoded without a cache: %s", self.name, error)
+            self._decoder = WholeDecoder(self.model)
+        except QuantaleError as error:
             self._failure = error
-        except _UNFIT as error:
-            kind = type(self.model).__name__
-            self._failure = ModelFileError(f"{kind}: no static cache fits it: {error}")
-        if self._failure is not None:
             self._line.close()
 
     def _stop(self) -> None:

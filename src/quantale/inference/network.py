@@ -33,7 +33,11 @@ class Network:
         self.cache = SlotCache(self._config.num_hidden_layers, slots, self.capacity)
 
     def forward(
-        self, first: int, tokens: Sequence[Sequence[int]], starts: Sequence[int], keep: int = 1
+        self,
+        first: int,
+        tokens: Tensor | Sequence[Sequence[int]],
+        starts: Sequence[int],
+        keep: int = 1,
     ) -> Tensor:
         """Read tokens into slots from `first` on, each row at its own start.
 
@@ -41,7 +45,7 @@ class Network:
         last `keep` tokens. Needs inference mode.
         """
         device = self.model.device
-        ids = torch.tensor(tokens, dtype=torch.long, device=device)
+        ids = torch.as_tensor(tokens, dtype=torch.long, device=device)
         positions = torch.tensor(starts, dtype=torch.long, device=device)[:, None]
         positions = positions + torch.arange(ids.shape[1], device=device)
         aim = self.cache.aim

@@ -17,6 +17,8 @@ from quantale.inference.network import Network
 
 _SHORT, _LONG = 8, 72
 """Tokens of the rows that are tried: they read different numbers of columns."""
+_UNFIT = (RuntimeError, TypeError, ValueError, IndexError, AttributeError)
+"""What models raise that do not know such a cache."""
 _AGREEMENT = 0.05
 """Allowed distance of cached logits from those of a plain forward pass, over their spread. Rounding
 stays far below (bfloat16: 0.01); a model that reads other positions or a mask is far above."""
@@ -27,6 +29,8 @@ def agreeing_widths(network: Network, slots: int) -> tuple[int, ...]:
 
     Needs a slot behind `slots`. Where not even full batches agree it is (1,): one row at a time.
     """
+    if slots == 1:
+        return (1,)
     short, long = (_tokens(network, size) for size in (_SHORT, _LONG))
     candidates = _candidates(slots)
     _fill(network, short, range(slots), slots)
@@ -46,18 +50,19 @@ def agreeing_widths(network: Network, slots: int) -> tuple[int, ...]:
 
 def check_cache(network: Network) -> None:
     """Raise ModelFileError unless the cache gives what the model gives without one."""
+    kind = type(network.model).__name__
     row = _tokens(network, _SHORT)
     size = len(row) - 1
     whole = torch.tensor([row], device=network.model.device)
     plain = network.model(whole, use_cache=False).logits[0, -1].float()
-    network.forward(0, [row[:size]], [0])
-    cached = network.forward(0, [row[size:]], [size])[0, -1]
+    try:
+        network.forward(0, [row[:size]], [0])
+        cached = network.forward(0, [row[size:]], [size])[0, -1]
+    except _UNFIT as error:
+        raise ModelFileError(f"{kind}: no static cache fits it: {error}") from error
     spread = (plain - plain.mean()).norm()
     if not float((cached - plain).norm()) <= _AGREEMENT * float(spread) + 1e-6:
-        raise ModelFileError(
-            f"{type(network.model).__name__} does not read a static cache as it reads whole texts; "
-            "it cannot be served"
-        )
+        raise ModelFileError(f"{kind} does not read a static cache as it reads whole texts")
 
 
 def _fill(network: Network, text: list[int], targets: Iterable[int], spare: int) -> None:

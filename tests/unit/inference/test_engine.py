@@ -3,12 +3,13 @@
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
 from serving import GREEDY, ascii_tokenizer, loaded, requests, tokens_of
-from tiny_models import CONTEXT, tiny_gpt2, tiny_llama, tiny_nanogpt
-from transformers import MambaConfig, MambaForCausalLM
+from tiny_models import CONTEXT, spread, tiny_gpt2, tiny_llama, tiny_nanogpt
+from transformers import BloomConfig, BloomForCausalLM, MambaConfig, MambaForCausalLM
 
 from quantale.core.errors import DataError, ModelFileError, NumericalError, UsageError
 from quantale.inference.engine import Engine
@@ -174,10 +175,28 @@ def test_a_step_that_breaks_ends_its_streams_and_no_others() -> None:
         assert len(list(engine.submit(ENDLESS))) == 50
 
 
-def test_models_without_attention_are_refused() -> None:
-    config = MambaConfig(vocab_size=96, hidden_size=16, num_hidden_layers=1, state_size=4)
-    with pytest.raises(ModelFileError):
-        Engine(loaded(MambaForCausalLM(config).eval()), slots=1)
+@pytest.mark.parametrize(
+    "model",
+    [
+        MambaForCausalLM(
+            MambaConfig(vocab_size=96, hidden_size=16, num_hidden_layers=1, state_size=4)
+        ),
+        BloomForCausalLM(BloomConfig(vocab_size=96, hidden_size=16, n_layer=1, n_head=2)),
+    ],
+    ids=["mamba", "bloom"],
+)
+def test_models_that_no_static_cache_fits_are_decoded_without_one(model: Any) -> None:
+    spread(model.eval())
+    asked = [Request((5, 6, size), GREEDY, 8) for size in (7, 8)]
+    with Engine(loaded(model), slots=2, context=64) as engine:
+        streams = [engine.submit(request) for request in asked]
+        found = [[piece.token for piece in stream] for stream in streams]
+        assert engine.facts.cache_memory == 0
+    for request, tokens in zip(asked, found, strict=True):
+        texts = torch.tensor([[*request.tokens, *tokens]])
+        with torch.inference_mode():
+            logits = model(texts, use_cache=False).logits[0, 2:-1]
+        assert logits.argmax(-1).tolist() == tokens
 
 
 def test_a_model_without_tokenizer_is_refused() -> None:

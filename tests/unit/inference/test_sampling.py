@@ -33,7 +33,7 @@ def shares(logits: list[float], sampling: Sampling) -> list[float]:
     largest = max(scaled)
     weights = {i: math.exp(scaled[i] - largest) for i in kept}
     total, seen = sum(weights.values()), 0.0
-    final = {}
+    final: dict[int, float] = {}
     for i in kept:
         if sampling.top_p is not None and final and seen >= sampling.top_p:
             break

@@ -56,6 +56,13 @@ MESSAGES: list[Any] = [
     [{"role": "user", "content": [{"type": "text", "text": "\udfff"}]}],
     [{"role": "\ud800", "content": "x"}], [{"\ud800": 1}],
 ]  # fmt: skip
+CHATS: list[dict[str, Any]] = [
+    {"top_logprobs": 2},
+    {"tools": [{}]},
+    {"response_format": {"type": "json_object"}},
+    {"max_completion_tokens": 0},
+    {"prompt": "x"},
+]
 BODIES: list[bytes] = [
     b"", b"{", b"null", b"[]", b"5", b'"x"', b"{" * 50_000, b"[" * 100_000, b"[" * 200_000,
     b'{"a":' * 50_000,
@@ -72,9 +79,7 @@ def cases() -> Iterator[tuple[str, str, bytes]]:
     for number, value in enumerate(MESSAGES):
         body = json.dumps(CHAT | {"messages": value}).encode()
         yield f"messages-{number}", "chat/completions", body
-    for number, more in enumerate(
-        [{"top_logprobs": 2}, {"tools": [{}]}, {"response_format": {"type": "json_object"}}]
-    ):
+    for number, more in enumerate(CHATS):
         yield f"chat-{number}", "chat/completions", json.dumps(CHAT | more).encode()
     for number, body in enumerate(BODIES):
         yield f"body-{number}", "completions", body
