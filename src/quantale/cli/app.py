@@ -35,6 +35,7 @@ from quantale.cli import (
     quantize,
     recipes,
     run,
+    serve,
     stories,
     train,
 )
@@ -64,6 +65,7 @@ app.command("code")(code.code)
 app.command("compare")(compare.compare)
 app.command("inspect")(inspect.inspect)
 app.command("generate")(generate.generate)
+app.command("serve")(serve.serve)
 
 _ENVIRONMENT = {
     # Read by OpenMP when torch loads; spinning threads slow a busy machine fivefold.

@@ -19,12 +19,14 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from quantale.core.errors import UsageError
+from quantale.core.errors import ModelFileError, UsageError
 from quantale.evaluation.accelerator import DeviceMemory, Stopwatch, begin_phase, end_phase
 from quantale.evaluation.fresh import Job
 from quantale.evaluation.memory import Phase, measured_phase, resident
 from quantale.evaluation.roofline import read_bandwidth, weight_bytes
 from quantale.evaluation.windows import own_context
+from quantale.inference.network import Network
+from quantale.inference.widths import check_cache
 from quantale.models.gate import ADAPTER_CONFIG
 from quantale.models.load import load
 from quantale.quant.dispatch import fast_kernels
@@ -87,12 +89,13 @@ def measure(job: Job) -> dict[str, Any]:
     _check_length(model, job)
     prompt = _prompt(model, job)
     with torch.inference_mode(), fast_kernels(job.fast):
+        cached, device = _cached(model, prompt, job), prompt.device
         with phases.measured("prefill"):
-            prefill = _timed(lambda: [_prefill(model, prompt)[0]], job.runs)
+            prefill = _timed(lambda: [_prefill(cached, device)[0]], job.runs)
         decode = None
         if job.new_tokens:
             with phases.measured("decode"):
-                decode = _timed(lambda: _decode(model, prompt, job.new_tokens), job.runs)
+                decode = _timed(lambda: _decode(cached, device, job.new_tokens), job.runs)
     read = weight_bytes(model)
     return {
         "weight_bytes": read,
@@ -107,6 +110,7 @@ def measure(job: Job) -> dict[str, Any]:
         "device": str(model.device),
         "dtype": str(model.dtype).removeprefix("torch."),
         "kernels": _kernels(model, job),
+        "cache": "static" if isinstance(cached, _StaticCache) else "own",
     }
 
 
@@ -160,23 +164,69 @@ def _may_warm_up(count: int, until: float) -> bool:
     return count < _WARM_UP_LIMIT and time.perf_counter() < until
 
 
-def _prefill(model: Any, prompt: Tensor) -> tuple[float, Any, Tensor]:
-    """Return seconds, the filled cache and the next token (batch, 1)."""
-    watch = Stopwatch(prompt.device)
+class _StaticCache:
+    """The engine's step, on the engine's cache."""
+
+    def __init__(self, network: Network, prompt: Tensor) -> None:
+        self._network, self._prompt, self._at = network, prompt, 0
+
+    def prefill(self) -> Tensor:
+        """Read the prompt; return the next tokens, (batch, 1)."""
+        self._at = 0
+        return self.step(self._prompt)
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """Read (batch, any) tokens; return the next ones."""
+        rows, size = tokens.shape
+        logits = self._network.forward(0, tokens, [self._at] * rows, keep=size)
+        self._at += size
+        return logits[:, -1:].argmax(dim=-1)
+
+
+class _OwnCache:
+    """The model's own step and cache, where the engine's does not fit."""
+
+    def __init__(self, model: Any, prompt: Tensor) -> None:
+        self._model, self._prompt, self._cache = model, prompt, None
+
+    def prefill(self) -> Tensor:
+        """Read the prompt; return the next tokens, (batch, 1)."""
+        self._cache = None
+        return self.step(self._prompt)
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """Read (batch, any) tokens; return the next ones."""
+        out = self._model(input_ids=tokens, past_key_values=self._cache, use_cache=True)
+        self._cache = out.past_key_values
+        return out.logits[:, -1:].argmax(dim=-1)
+
+
+def _cached(model: Any, prompt: Tensor, job: Job) -> _StaticCache | _OwnCache:
+    if not job.new_tokens:  # what is read once needs no cache; classifiers know none
+        return _OwnCache(model, prompt)
+    try:
+        network = Network(model, len(prompt), job.prompt_tokens + job.new_tokens)
+        check_cache(network)
+    except ModelFileError:
+        return _OwnCache(model, prompt)
+    return _StaticCache(network, prompt)
+
+
+def _prefill(cached: _StaticCache | _OwnCache, device: torch.device) -> tuple[float, Tensor]:
+    """Return seconds and the next token (batch, 1)."""
+    watch = Stopwatch(device)
     watch.start()
-    out = model(input_ids=prompt, use_cache=True)
-    token = out.logits[:, -1:].argmax(dim=-1)
-    return watch.stop(), out.past_key_values, token
+    token = cached.prefill()
+    return watch.stop(), token
 
 
-def _decode(model: Any, prompt: Tensor, new_tokens: int) -> list[float]:
+def _decode(cached: _StaticCache | _OwnCache, device: torch.device, new_tokens: int) -> list[float]:
     """Return the seconds of each decoded token."""
-    _, cache, token = _prefill(model, prompt)
-    watch, seconds = Stopwatch(prompt.device), []
+    _, token = _prefill(cached, device)
+    watch, seconds = Stopwatch(device), []
     for _ in range(new_tokens):
         watch.start()
-        out = model(input_ids=token, past_key_values=cache, use_cache=True)
-        token = out.logits[:, -1:].argmax(dim=-1)
+        token = cached.step(token)
         seconds.append(watch.stop())
     return seconds
 

@@ -17,8 +17,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-COLDEST = 1e-3
-"""Below this temperature sampling is greedy; dividing by less overflows."""
+from quantale.inference.sampling import COLDEST
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,13 @@
 
 from typing import Any
 
-import torch
-
 from quantale.core.errors import DataError, ModelFileError, UsageError
+from quantale.inference.engine import Engine
+from quantale.inference.request import Request
+from quantale.inference.sampling import Sampling
 from quantale.models.load import LoadedModel, load
 from quantale.quant.dispatch import fast_kernels
 from quantale.quant.ledger import kernel_names
-from quantale.stages.draws import COLDEST
 
 
 def generate_text(
@@ -44,25 +44,19 @@ def continue_prompt(
     if tokenizer is None:
         raise ModelFileError(f"{folder} holds no tokenizer; save one beside the model")
     tokens = prompt_tokens(tokenizer, prompt)
-    free = room(network, len(tokens))
-    sampling = _sampling(temperature, top_k, top_p)
-    with torch.random.fork_rng(), torch.inference_mode():
-        torch.manual_seed(seed)
-        output = network.generate(
-            torch.tensor([tokens]),
-            attention_mask=torch.ones(1, len(tokens), dtype=torch.long),
-            max_new_tokens=min(max_new_tokens, free),
-            pad_token_id=padding(tokenizer),
-            **sampling,
-        )
-    new = output[0, len(tokens) :].tolist()
+    context = len(tokens) + min(max_new_tokens, room(network, len(tokens)))
+    sampling = Sampling(temperature, top_k, top_p, seed)
+    request = Request(tuple(tokens), sampling, max_new_tokens)
+    with Engine(loaded, slots=1, queue=0, context=context, fast=None) as engine:
+        stream = engine.submit(request)
+        text = "".join(piece.text for piece in stream)
     return {
-        "text": prompt + continuation(tokenizer, tokens, new),
+        "text": prompt + text,
         "prompt": prompt,
         "prompt_tokens": len(tokens),
-        "new_tokens": len(new),
+        "new_tokens": stream.ending.new_tokens,
         "unknown": _count_unknown(tokenizer, tokens),
-        "stopped": _stop_reason(new, tokenizer.eos_token_id, cut=free < max_new_tokens),
+        "stopped": stream.ending.reason,
         "seed": seed,
     }
 
@@ -88,17 +82,6 @@ def room(network: Any, length: int) -> int:
     return int(context) - length
 
 
-def _sampling(temperature: float, top_k: int | None, top_p: float | None) -> dict[str, Any]:
-    if temperature < COLDEST:
-        return {"do_sample": False, "temperature": None, "top_k": None, "top_p": None}
-    return {
-        "do_sample": True,
-        "temperature": temperature,
-        "top_k": top_k if top_k is not None else 0,
-        "top_p": top_p if top_p is not None else 1.0,
-    }
-
-
 def continuation(tokenizer: Any, tokens: list[int], new: list[int]) -> str:
     """Decode what is new together with the prompt, so that a space between them survives."""
     before: str = tokenizer.decode(tokens, skip_special_tokens=True)
@@ -117,9 +100,3 @@ def padding(tokenizer: Any) -> int | None:
 
 def _count_unknown(tokenizer: Any, tokens: list[int]) -> int:
     return 0 if tokenizer.unk_token_id is None else tokens.count(tokenizer.unk_token_id)
-
-
-def _stop_reason(new: list[int], end: int | None, *, cut: bool) -> str:
-    if new and new[-1] == end:
-        return "eos"
-    return "context" if cut else "length"
