@@ -1,1 +1,1 @@
-"""Models in people's hands: the side-by-side page and what guards it."""
+"""Models in people's hands: an OpenAI-style server and a page, behind one guard."""

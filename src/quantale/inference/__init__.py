@@ -1,0 +1,1 @@
+"""The decode loop: a static cache, sampling, streams, small batches, speculation."""
