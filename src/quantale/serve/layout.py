@@ -103,7 +103,8 @@ def scoring() -> Scoring:
         max_length=CHARACTERS,
         elem_id="q-own",
     )
-    go = gr.Button("Score", variant="primary", elem_id="q-score", min_width=120)
+    with gr.Row():
+        go = gr.Button("Score", variant="primary", elem_id="q-score", min_width=120, scale=0)
     return Scoring(text, go, gr.HTML("", elem_id="q-scores", js_on_load=None))
 
 

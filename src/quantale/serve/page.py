@@ -59,7 +59,10 @@ def classifier_page(page: ClassifierPage) -> gr.Blocks:
                 (gr.Button(one, size="sm", scale=0, min_width=0, elem_classes="q-example"), one)
                 for one in page.examples
             ]
-        go = gr.Button("Classify", variant="primary", elem_id="q-classify", min_width=120)
+        with gr.Row():
+            go = gr.Button(
+                "Classify", variant="primary", elem_id="q-classify", min_width=140, scale=0
+            )
         waiting = verdict_cards(page.classifiers, [None] * len(page.classifiers))
         shown = gr.HTML(waiting, elem_id="q-answers", js_on_load=None)
 
