@@ -88,11 +88,11 @@ def _text(index: int, answer: Answer | None, base: Answer | None) -> str:
 
 def _runs(answer: Answer, base: Answer | None) -> str:
     if base is None:
-        return escaped(answer.text)
+        return escaped(answer.text.lstrip(" "))
     whole = answer.is_over and base.is_over
     tags = {"same": ("", ""), "free": ("", ""), "parts": ('<mark class="q-parts">', "</mark>"),
             "new": ('<mark class="q-new">', "</mark>")}  # fmt: skip
-    runs = marked(answer.text, base.text, is_whole=whole)
+    runs = marked(answer.text.lstrip(" "), base.text.lstrip(" "), is_whole=whole)
     return "".join(f"{tags[run.kind][0]}{escaped(run.text)}{tags[run.kind][1]}" for run in runs)
 
 
