@@ -2,7 +2,7 @@
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from quantale.core.errors import UsageError
@@ -12,7 +12,7 @@ from quantale.serve.choices import WriterPage
 from quantale.serve.controls import room
 from quantale.serve.facts import figures
 from quantale.serve.notices import notices
-from quantale.serve.prompts import Prompt, filled_prompt, free_prompt
+from quantale.serve.prompts import Prompt, Sizes, filled_prompt, free_prompt
 from quantale.serve.streaming import Answer, Race, in_step
 from quantale.stages.answering import Settings, Writer
 
@@ -100,7 +100,7 @@ class Desk:
         return self._shown(writers, finished.prompt, finished.answers, None, lettered=True)
 
     def _prompt(self, asked: Asked, writers: Sequence[Writer]) -> Prompt:
-        sizes = _sizes(writers, asked.settings.length)
+        sizes = room_of(writers, asked.settings.length)
         if self.page.template is None or not self.page.is_structured:
             return free_prompt(asked.fields.get("prompt"), sizes)
         return filled_prompt(self.page.template, asked.fields, sizes)
@@ -164,7 +164,9 @@ class Desk:
                 del self._races[visitor]
 
 
-def _sizes(writers: Sequence[Writer], length: int) -> Callable[[str], Sequence[tuple[int, int]]]:
+def room_of(writers: Sequence[Writer], length: int) -> Sizes:
+    """Return how a prompt is measured: of each model its tokens, and how many there may be."""
+
     def sizes(text: str) -> Sequence[tuple[int, int]]:
         return [(_count(one, text), room(one.facts.context, length)) for one in writers]
 
