@@ -1,6 +1,5 @@
 """A page with stub models in a process of its own: arguments are a kind and a file of votes."""
 
-import functools
 import sys
 from pathlib import Path
 
@@ -9,9 +8,8 @@ from xss_payloads import PAYLOADS
 
 from quantale.core.templates import Template
 from quantale.serve.choices import ClassifierPage, WriterPage
-from quantale.serve.listening import listen
 from quantale.serve.page import classifier_page, writer_page
-from quantale.serve.serving import page_app
+from quantale.serve.serving import serve_blocks
 
 BASE = (
     "there was a little fox named Pip who lived by the old mill. Pip wanted to find a red kite, "
@@ -46,13 +44,11 @@ def main(kind: str, votes: Path) -> None:
     else:
         template = Template(TEMPLATE) if kind == "structured" else None
         blocks = writer_page(WriterPage(writers(kind), votes, template))
-    listen(
-        functools.partial(page_app, blocks),
-        "127.0.0.1",
-        0,
-        key=None,
-        body_bytes=4 << 20,
-        ready=lambda url: print(url, flush=True),  # noqa: T201  the parent reads it
+    serve_blocks(
+        blocks,
+        ("127.0.0.1", 0),
+        None,
+        lambda url: print(url, flush=True),  # noqa: T201  the parent reads it
     )
 
 

@@ -36,6 +36,7 @@ from quantale.cli import (
     quantize,
     recipes,
     run,
+    serve,
     stories,
     train,
 )
@@ -66,6 +67,7 @@ app.command("compare")(compare.compare)
 app.command("inspect")(inspect.inspect)
 app.command("generate")(generate.generate)
 app.command("demo")(demo.demo)
+app.command("serve")(serve.serve)
 
 _ENVIRONMENT = {
     # Read by OpenMP when torch loads; spinning threads slow a busy machine fivefold.

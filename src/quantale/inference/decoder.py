@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -13,6 +14,18 @@ from quantale.inference.row import Row
 from quantale.inference.widths import agreeing_widths, check_cache
 
 _LOG = logging.getLogger(__name__)
+
+
+@dataclass
+class Tally:
+    """What speculation came to."""
+
+    guessed: int = 0
+    accepted: int = 0
+    passes: int = 0
+    """Checks, a row counted once in each."""
+    near_ties: int = 0
+    """Greedy tokens drawn where the two largest logits were closer than `speculative.NEAR`."""
 
 
 class Decoder(Protocol):
@@ -50,6 +63,11 @@ class Decoder(Protocol):
     @property
     def widths(self) -> tuple[int, ...]:
         """Numbers of rows that a step may have."""
+        ...
+
+    @property
+    def tally(self) -> Tally | None:
+        """What speculation came to; None without."""
         ...
 
 
@@ -100,6 +118,11 @@ class PlainDecoder:
     def widths(self) -> tuple[int, ...]:
         """Numbers of rows that a step may have."""
         return self._widths
+
+    @property
+    def tally(self) -> Tally | None:
+        """None: nothing is guessed."""
+        return None
 
 
 def in_parts(rows: Sequence[Row], widths: Sequence[int]) -> list[tuple[int, Sequence[Row]]]:

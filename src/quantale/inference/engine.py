@@ -14,10 +14,11 @@ from typing import Any
 import torch
 
 from quantale.core.errors import DataError, ModelFileError, QuantaleError, UsageError
-from quantale.inference.decoder import Decoder, PlainDecoder, accept
+from quantale.inference.decoder import Decoder, PlainDecoder, Tally, accept
 from quantale.inference.facts import Facts, collect_facts
 from quantale.inference.request import Request
 from quantale.inference.row import Row
+from quantale.inference.speculative import Draft, SpeculativeDecoder
 from quantale.inference.stream import Stream
 from quantale.inference.waiting import Line
 from quantale.models.load import LoadedModel
@@ -43,20 +44,23 @@ class Engine:
         context: int | None = None,
         fast: bool = True,
         name: str | None = None,
+        draft: Draft | None = None,
     ) -> None:
         """slots: requests written at once; queue: requests that may wait; fast: kernels that need
         not be exact may run.
 
-        Raises ModelFileError for a model without tokenizer or one that no static cache fits.
+        Raises ModelFileError for a model without tokenizer or one that no static cache fits, and
+        UsageError for a context or a draft that does not fit the model.
         """
         self.model, self.tokenizer, folder = loaded
         if self.tokenizer is None:
             raise ModelFileError(f"{folder} holds no tokenizer; save one beside the model")
-        self.context = _context(self.model, context)
+        models = [self.model] if draft is None else [self.model, draft.loaded.model]
+        self.context = min(_context(model, context) for model in models)
         self.name = name or str(folder)
         self._loaded, self._slots, self._fast = loaded, slots, fast
         self._ends = _end_tokens(self.model, self.tokenizer)
-        self._decoder: Decoder = PlainDecoder(self.model, slots, self.context)
+        self._decoder = _decoder(loaded, draft, slots, self.context)
         self._line = Line(queue, slots)
         self._rows: list[Row] = []
         self._reading: Row | None = None
@@ -104,6 +108,16 @@ class Engine:
     def busy(self) -> int:
         """How many requests are being read or written."""
         return self._line.busy
+
+    @property
+    def is_alive(self) -> bool:
+        """Say whether requests are answered."""
+        return self._thread.is_alive()
+
+    @property
+    def tally(self) -> Tally | None:
+        """What speculation came to; None without a draft."""
+        return self._decoder.tally
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -206,6 +220,15 @@ class Engine:
             self._line.leave(time.perf_counter() - row.begun)
         self._rows, self._reading = [], None
         self._decoder.clear()
+
+
+def _decoder(loaded: LoadedModel, draft: Draft | None, slots: int, context: int) -> Decoder:
+    if draft is None:
+        return PlainDecoder(loaded.model, slots, context)
+    own, other = loaded.tokenizer.get_vocab(), draft.loaded.tokenizer
+    if other is None or other.get_vocab() != own:
+        raise UsageError(f"{draft.loaded.path}: a draft needs the tokenizer of its model")
+    return SpeculativeDecoder(loaded.model, draft, slots, context)
 
 
 def _context(model: Any, wanted: int | None) -> int:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import gradio as gr
@@ -12,13 +11,9 @@ from quantale.core.progress import Progress
 from quantale.core.templates import Template
 from quantale.serve.choices import ClassifierPage, WriterPage
 from quantale.serve.guard import rules_for
-from quantale.serve.listening import listen
 from quantale.serve.page import classifier_page, writer_page
-from quantale.serve.serving import page_app
+from quantale.serve.serving import serve_blocks
 from quantale.stages.side_by_side import Opened, open_models
-
-BODY_BYTES = 4 << 20
-"""Of one request: a few text fields at their limit."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +45,7 @@ def serve_demo(
     opened = open_models(asked.models, progress, exact=asked.exact)
     try:
         blocks = _page(asked, opened, template)
-        listen(partial(page_app, blocks), *place, key=key, body_bytes=BODY_BYTES, ready=ready)
+        serve_blocks(blocks, place, key, ready)
     finally:
         opened.close()
 

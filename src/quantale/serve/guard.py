@@ -48,7 +48,7 @@ class Rules:
     """The port that Host may name; None: any."""
     key: str | None = field(default=None, repr=False)
     """What every request must know; None: nothing."""
-    body_bytes: int = 1 << 20
+    body_bytes: int = 256 << 10
     body_seconds: float = 30.0
 
 
@@ -73,7 +73,7 @@ def rules_for(
     key: str | None,
     *,
     names: Iterable[str] = (),
-    body_bytes: int = 1 << 20,
+    body_bytes: int = 256 << 10,
 ) -> Rules:
     """Return the rules of a server bound to an address.
 
@@ -104,8 +104,9 @@ def is_loopback(address: str) -> bool:
 class Guard:
     """Wraps an application; see the module."""
 
-    def __init__(self, app: App, rules: Rules) -> None:
-        self._app, self._rules = app, rules
+    def __init__(self, app: App, rules: Rules, seen: Callable[[int], None] | None = None) -> None:
+        """seen: is told the status of every answer."""
+        self._app, self._rules, self._seen = app, rules, seen
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request in or answer it with an error in OpenAI's shape."""
@@ -119,9 +120,9 @@ class Guard:
             except _Refused as refused:
                 refusal = refused.refusal
         if refusal is None:
-            await self._app(scope, receive, _hardened(send))
+            await self._app(scope, receive, _hardened(send, self._seen))
         elif scope["type"] == "http":
-            await _answer(_hardened(send), refusal)
+            await _answer(_hardened(send, self._seen), refusal)
         else:
             await send({"type": "websocket.close", "code": 1008})
 
@@ -258,9 +259,11 @@ def _too_large(rules: Rules) -> Refusal:
     return Refusal(413, f"the body has more than {rules.body_bytes} bytes")
 
 
-def _hardened(send: Send) -> Send:
+def _hardened(send: Send, seen: Callable[[int], None] | None) -> Send:
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
+            if seen is not None:
+                seen(message["status"])
             there = {name.lower() for name, _ in message.get("headers", ())}
             more = [(name, value) for name, value in _HEADERS if name not in there]
             message = {**message, "headers": [*message.get("headers", ()), *more]}

@@ -9,7 +9,7 @@ import gradio as gr
 from quantale.serve.choices import FIELD_EXAMPLES, WriterPage
 from quantale.serve.controls import Controls, Range
 from quantale.serve.escaping import escaped
-from quantale.serve.prompts import CHARACTERS
+from quantale.serve.inputs import CHARACTERS
 
 VOTES = {"a": "A is better", "b": "B is better", "tie": "Tie", "bad": "Both bad"}
 

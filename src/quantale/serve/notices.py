@@ -2,7 +2,7 @@
 
 from quantale.report import numerals
 from quantale.serve.escaping import escaped
-from quantale.serve.prompts import Prompt
+from quantale.serve.inputs import Prompt
 
 
 def notices(prompt: Prompt, status: str) -> str:

@@ -13,9 +13,9 @@ from quantale.serve import layout
 from quantale.serve.ballots import Ballots
 from quantale.serve.choices import ClassifierPage, WriterPage
 from quantale.serve.classes import classify, verdict_cards
+from quantale.serve.inputs import CHARACTERS
 from quantale.serve.layout import Answers, Asking, Scoring
 from quantale.serve.notices import notice
-from quantale.serve.prompts import CHARACTERS
 from quantale.serve.scores import score_text
 from quantale.serve.tally import tally
 from quantale.serve.writing import Asked, Desk, Shown

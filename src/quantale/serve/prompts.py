@@ -1,86 +1,120 @@
-"""What people type, made safe for a tokenizer: cleaned, and cut where it is too long."""
+"""From what was asked to the tokens that an engine reads."""
 
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import secrets
+from collections.abc import Sequence
+from typing import Any
 
-from quantale.core.templates import Template
+from jinja2 import TemplateError
 
-CHARACTERS = 100_000
-"""Of one text field; what is longer is cut before any work."""
-_SURROGATES = re.compile("[\ud800-\udfff]")
-_WORD_START = re.compile(r"\s\S")
-_LOOK_AHEAD = 40
-Sizes = Callable[[str], Sequence[tuple[int, int]]]
-"""For a prompt, of every model: its tokens and how many there may be."""
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """What all models are given."""
-
-    text: str
-    cut: int = 0
-    """Characters of what was typed that were left out."""
+from quantale.core.errors import UsageError
+from quantale.inference.engine import Engine
+from quantale.inference.request import Request
+from quantale.inference.sampling import Sampling
+from quantale.serve.asked import Asked, ChatAsked, ChatMessage, CompletionAsked, Prompt
+from quantale.serve.faults import Fault
+from quantale.serve.limits import LIMITS
+from quantale.stages.generate import prompt_tokens
 
 
-def cleaned(value: object, limit: int = CHARACTERS) -> str:
-    """Return what came as text that can be encoded, with plain line ends.
-
-    Half characters (lone surrogates), which no tokenizer takes, become the replacement character;
-    what is no text is empty.
-    """
-    text = value if isinstance(value, str) else ""
-    text = _SURROGATES.sub("\ufffd", text[: limit + 1]).replace("\0", "\ufffd")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+def completion_requests(asked: CompletionAsked, engine: Engine) -> list[Request]:
+    """Return one request for each answer: every prompt n times, in order."""
+    prompts = [_tokens(engine, prompt) for prompt in asked.prompt]
+    return _requests(asked, engine, prompts, asked.max_tokens, asked.logprobs)
 
 
-def free_prompt(value: object, sizes: Sizes) -> Prompt:
-    """Return the end of a text that fits all models."""
-    typed = cleaned(value)
-    kept = fitted(typed[:CHARACTERS], sizes)
-    return Prompt(kept, _length(value) - len(kept) if len(kept) < len(typed) else 0)
+def chat_requests(asked: ChatAsked, engine: Engine) -> list[Request]:
+    """Return n requests for the chat, written out by the tokenizer's own template."""
+    tokens = _chat_tokens(engine, asked.messages)
+    wanted = (asked.top_logprobs or 0) if asked.logprobs else None
+    return _requests(asked, engine, [tokens], asked.limit, wanted)
 
 
-def filled_prompt(template: Template, values: Mapping[str, object], sizes: Sizes) -> Prompt:
-    """Return a template's prompt; its longest field is cut at its beginning until all fits.
-
-    The fields but the last one are single lines.
-    """
-    names = template.prompt_fields
-    typed = {name: cleaned(values.get(name))[:CHARACTERS] for name in names}
-    typed.update({name: " ".join(typed[name].split()) for name in names[:-1]})
-    if not names:
-        return Prompt(template.prompt({}))
-    longest = max(names, key=lambda name: len(typed[name]))
-
-    def whole(text: str) -> str:
-        return template.prompt({**typed, longest: text})
-
-    kept = fitted(typed[longest], lambda text: sizes(whole(text)))
-    return Prompt(whole(kept), len(typed[longest]) - len(kept))
+def prompt_text(engine: Engine, prompt: Prompt) -> str:
+    """Return a prompt as text."""
+    if isinstance(prompt, str):
+        return prompt
+    return str(engine.tokenizer.decode(list(prompt), skip_special_tokens=True))
 
 
-def fitted(text: str, sizes: Sizes) -> str:
-    """Return the end of a text, from a word on, that takes no model more tokens than it may have.
+def _requests(
+    asked: Asked,
+    engine: Engine,
+    prompts: Sequence[tuple[int, ...]],
+    limit: int,
+    logprobs: int | None,
+) -> list[Request]:
+    seed = secrets.randbits(62) if asked.seed is None else asked.seed
+    top_p = None if asked.top_p == 1.0 else asked.top_p
+    for tokens in prompts:
+        _check_length(engine, len(tokens))
+    return [
+        Request(
+            tokens,
+            Sampling(asked.temperature, asked.top_k, top_p, seed + draw),
+            limit,
+            tuple(asked.stop),
+            logprobs,
+        )
+        for tokens in prompts
+        for draw in range(asked.n)
+    ]
 
-    Cuts in proportion until it fits, so that a text is encoded a few times and not once a letter.
-    """
-    kept = text
-    while kept:
-        share = min((most / count for count, most in sizes(kept) if count > most), default=1.0)
-        if share == 1.0:
-            break
-        keep = min(len(kept) - 1, int(len(kept) * max(share, 0.0)))
-        kept = _from_a_word(kept[len(kept) - keep :]) if keep else ""
-    return kept
+
+def _tokens(engine: Engine, prompt: Prompt) -> tuple[int, ...]:
+    if not isinstance(prompt, str):
+        _check_length(engine, len(prompt))
+        vocabulary = int(engine.model.config.get_text_config(decoder=True).vocab_size)
+        wrong = next((token for token in prompt if token >= vocabulary), None)
+        if wrong is not None:
+            raise Fault(f"token {wrong} is not in the vocabulary of {vocabulary}", param="prompt")
+        return prompt
+    _check_characters(engine, prompt, "prompt")
+    try:
+        return tuple(prompt_tokens(engine.tokenizer, prompt))
+    except UsageError:
+        raise Fault("the prompt is empty, and this model has no beginning token") from None
 
 
-def _from_a_word(text: str) -> str:
-    """Drop the part of a word at the beginning, where the next word is near."""
-    found = _WORD_START.search(text, 0, _LOOK_AHEAD)
-    return text[found.start() + 1 :] if found else text
+def _chat_tokens(engine: Engine, messages: Sequence[ChatMessage]) -> tuple[int, ...]:
+    """Render the chat; transformers does it in jinja2's sandbox, without access to objects."""
+    tokenizer: Any = engine.tokenizer
+    if not tokenizer.chat_template:
+        raise Fault(
+            f"model {engine.name!r} has no chat template; use /v1/completions", param="model"
+        )
+    symbols = sorted(tokenizer.all_special_tokens)
+    for message in messages:
+        _check_characters(engine, message.text, "messages")
+        spelt = next((symbol for symbol in symbols if symbol in message.text), None)
+        if spelt is not None:
+            raise Fault(f"a message spells the special token {spelt}", param="messages")
+    turns = [{"role": message.role, "content": message.text} for message in messages]
+    try:
+        text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    except (TemplateError, TypeError, ValueError) as error:
+        raise Fault(
+            f"the chat template refuses these messages: {error}", param="messages"
+        ) from None
+    _check_characters(engine, text, "messages")
+    tokens = tuple(tokenizer.encode(text, add_special_tokens=False))
+    _check_length(engine, len(tokens))
+    return tokens
 
 
-def _length(value: object) -> int:
-    return len(value) if isinstance(value, str) else 0
+def _check_characters(engine: Engine, text: str, param: str) -> None:
+    """Refuse what cannot fit before the time is spent that reading it would take."""
+    most = engine.context * LIMITS.characters_per_token
+    if len(text) > most:
+        raise Fault(
+            f"{len(text)} characters cannot fit a context of {engine.context} tokens",
+            param=param,
+            code="context_length_exceeded",
+        )
+
+
+def _check_length(engine: Engine, count: int) -> None:
+    if not 0 < count < engine.context:
+        raise Fault(
+            f"the prompt has {count} tokens; 1 to {engine.context - 1} fit the model's context",
+            code="context_length_exceeded",
+        )

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from quantale.core.errors import QuantaleError
 from quantale.report import numerals
 from quantale.serve.escaping import escaped
+from quantale.serve.inputs import cleaned
 from quantale.serve.notices import notice
-from quantale.serve.prompts import cleaned
 from quantale.stages.answering import TextScore, Writer
 
 CHARACTERS = 10_000

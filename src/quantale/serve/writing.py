@@ -11,8 +11,8 @@ from quantale.serve.cards import LETTERS, Card, cards, status
 from quantale.serve.choices import WriterPage
 from quantale.serve.controls import room
 from quantale.serve.facts import figures
+from quantale.serve.inputs import Prompt, Sizes, filled_prompt, free_prompt
 from quantale.serve.notices import notices
-from quantale.serve.prompts import Prompt, Sizes, filled_prompt, free_prompt
 from quantale.serve.streaming import Answer, Race, in_step
 from quantale.stages.answering import Settings, Writer
 

@@ -13,8 +13,8 @@ from quantale.serve.cards import Card, cards, status
 from quantale.serve.classes import classify, verdict_cards
 from quantale.serve.escaping import escaped
 from quantale.serve.facts import figures
+from quantale.serve.inputs import Prompt
 from quantale.serve.notices import notice, notices
-from quantale.serve.prompts import Prompt
 from quantale.serve.scores import score_text
 from quantale.serve.streaming import Answer
 from quantale.serve.tally import tally

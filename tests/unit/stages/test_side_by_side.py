@@ -13,7 +13,7 @@ from quantale.core.errors import DataError, ModelFileError, UsageError
 from quantale.core.progress import Silent
 from quantale.core.recipe_file import recipe_text
 from quantale.models.load import load
-from quantale.serve.prompts import free_prompt
+from quantale.serve.inputs import free_prompt
 from quantale.serve.streaming import Race
 from quantale.serve.writing import room_of
 from quantale.stages.answering import Settings, Writer

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quantale.core.templates import Template
-from quantale.serve.prompts import CHARACTERS, cleaned, filled_prompt, fitted, free_prompt
+from quantale.serve.inputs import CHARACTERS, cleaned, filled_prompt, fitted, free_prompt
 
 STORY = Template("[GENRE]: {genre}\n[PROMPT]: {prompt}\n[STORY]: {text}")
 
