@@ -24,6 +24,7 @@ from quantale.cli import (
     bench,
     code,
     compare,
+    demo,
     doctor,
     evaluate,
     generate,
@@ -65,6 +66,7 @@ app.command("code")(code.code)
 app.command("compare")(compare.compare)
 app.command("inspect")(inspect.inspect)
 app.command("generate")(generate.generate)
+app.command("demo")(demo.demo)
 app.command("serve")(serve.serve)
 
 _ENVIRONMENT = {
@@ -74,6 +76,7 @@ _ENVIRONMENT = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "DO_NOT_TRACK": "1",
+    "GRADIO_ANALYTICS_ENABLED": "False",
     "TOKENIZERS_PARALLELISM": "false",
     "TRANSFORMERS_VERBOSITY": "error",
 }

@@ -49,6 +49,10 @@ def compare(
         ),
     ] = None,
     out: Out = None,
+    votes: Annotated[
+        Path | None,
+        typer.Option("--votes", metavar="FILE.jsonl", help="Add what blind votes say."),
+    ] = None,
     seed: Seed = 0,
     as_json: Json = False,
     debug: Debug = False,
@@ -64,8 +68,37 @@ def compare(
         found = _compare_results(names, margin, metric, seed)
     else:
         found = _compare_models(terminal, names, data, (margin, metric), out=out, seed=seed)
-    terminal.result(found, f"{table(found['pairs'], _columns(found['pairs']))}\n{found['verdict']}")
+    text = f"{table(found['pairs'], _columns(found['pairs']))}\n{found['verdict']}"
+    if votes is not None:
+        found["votes"] = _voted(votes)
+        text = f"{_votes_table(found['votes'])}\n\n{text}"
+    terminal.result(found, text)
     raise typer.Exit(_EXIT_CODES[found["verdict"]])
+
+
+def _voted(path: Path) -> list[dict[str, Any]]:
+    from quantale.evaluation.votes import read_ballots, standings
+
+    return [one.record() for one in standings(read_ballots(path))]
+
+
+def _votes_table(found: list[dict[str, Any]]) -> str:
+    rows = [
+        {
+            "votes": one["n"],
+            **{name: _interval(one["shares"][name]) for name in ("first", "second", "tie", "bad")},
+            "a": one["first"],
+            "b": one["second"],
+            "preferred": one["preferred"] or "cannot tell",
+        }
+        for one in found
+    ]
+    return table(rows, ["a", "b", "votes", "first", "second", "tie", "bad", "preferred"])
+
+
+def _interval(share: dict[str, float]) -> str:
+    low, high = 100 * share["ci_low"], 100 * share["ci_high"]
+    return f"{100 * share['share']:.0f}% ({low:.0f} to {high:.0f})"
 
 
 def _columns(pairs: list[dict[str, Any]]) -> list[str]:

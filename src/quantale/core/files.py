@@ -16,6 +16,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from safetensors import SafetensorError
 
@@ -53,6 +54,22 @@ def write_parts(path: Path, parts: Iterable[bytes]) -> None:
     except OSError as error:
         path.unlink(missing_ok=True)
         raise _as_lacking(error, path) from error
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add one line to a file and sync it; a line torn by a kill before stays one of its own."""
+    is_new = not path.exists()
+    try:
+        with path.open("ab+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            torn = b"\n" if _is_torn(file) else b""
+            file.write(torn + line.encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise _as_lacking(error, path) from error
+    if is_new:
+        sync(path.parent)
 
 
 def place(source: Path, target: Path) -> None:
@@ -233,6 +250,13 @@ def _is_valid(folder: Path) -> bool:
 def _number(folder: Path) -> int:
     digits = re.findall(r"\d+", folder.name)
     return int(digits[-1]) if digits else -1
+
+
+def _is_torn(file: BinaryIO) -> bool:
+    if file.seek(0, os.SEEK_END) == 0:
+        return False
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) != b"\n"
 
 
 def _open_staging(folder: Path, key: str, resume: bool) -> None:

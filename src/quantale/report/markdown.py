@@ -4,7 +4,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from quantale.report import sweeps, writing
+from quantale.report import sweeps, votes, writing
 from quantale.report.facts import flat
 from quantale.report.headline import headline
 from quantale.report.model import ReportData
@@ -28,6 +28,7 @@ def markdown(data: ReportData) -> str:
             lines = [f"- {escaped(k)}: {escaped(v)}" for k, v in flat(source)]
             parts += [f"## {title}", "\n".join(lines)]
     parts += _written(data)
+    parts += _voted(data)
     parts += _samples(data)
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -120,6 +121,15 @@ def _number(entry: writing.Entry) -> str:
     note = f" ({entry.note})" if entry.note else ""
     number = escaped((entry.text or "\u2013") + note)
     return f"**{number}**" if entry.differs else number
+
+
+def _voted(data: ReportData) -> list[str]:
+    rows = votes.as_lines(votes.rows(data))
+    if not rows:
+        return []
+    head = ["pair", "votes", *(name.lower() for name in votes.COLUMNS), "preferred"]
+    table = aligned([head, *([escaped(cell) for cell in row] for row in rows)])
+    return ["## Blind votes", escaped(votes.finding(data)), table]
 
 
 def _samples(data: ReportData) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from quantale.evaluation.confusion import ClassificationReport
 from quantale.evaluation.proportions import Flips
+from quantale.evaluation.votes import Standing
 
 Outcome = Literal["PASS", "FAIL", "CANNOT TELL"]
 
@@ -208,6 +209,8 @@ class ReportData:
     written: Mapping[str, Written] = field(default_factory=dict)
     """By kind: "stories", "code"."""
     sweeps: tuple[SweepLine, ...] = ()
+    votes: tuple[Standing, ...] = ()
+    """Blind votes between the variants, a pair each."""
 
     @property
     def base_row(self) -> VariantRow:

@@ -27,6 +27,7 @@ from quantale.report import (
     plots,
     series,
     sweeps,
+    votes,
     writing,
     writing_bars,
 )
@@ -126,6 +127,7 @@ def _content(data: ReportData) -> dict[str, Any]:
             (table, writing.finding(table), Markup(writing_bars.bars(table, data)))
             for table in writing.tables(data)
         ],
+        "votes": (votes.COLUMNS, votes.rows(data)),
         "facts": [
             (name, entries)
             for name, source in (("Protocol", data.protocol), ("Machine", data.environment))
@@ -154,7 +156,12 @@ def _findings(data: ReportData, pictures: Mapping[str, str]) -> dict[str, str]:
         "training": findings.training,
     }
     found = {name: write(data) for name, write in writers.items() if pictures[name]}
-    return {**found, "numbers": findings.numbers(data), "confusion": classes.finding(data)}
+    return {
+        **found,
+        "numbers": findings.numbers(data),
+        "confusion": classes.finding(data),
+        "votes": votes.finding(data),
+    }
 
 
 def _tiles(data: ReportData, subject: VariantRow | None) -> list[Tile]:

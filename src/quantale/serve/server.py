@@ -28,13 +28,22 @@ def bind(address: str, port: int) -> socket.socket:
     return found
 
 
-def run(app: App, listening: socket.socket, started: Callable[[], None] | None = None) -> None:
-    """Serve until a signal asks to stop; answers in work get a few seconds."""
+def run(
+    app: App,
+    listening: socket.socket,
+    started: Callable[[], None] | None = None,
+    *,
+    has_lifespan: bool = False,
+) -> None:
+    """Serve until a signal asks to stop; answers in work get a few seconds.
+
+    has_lifespan: whether the application wants to be told that serving begins, as Gradio does.
+    """
     config = uvicorn.Config(
         app,
         log_level="warning",
         access_log=False,
-        lifespan="off",
+        lifespan="on" if has_lifespan else "off",
         server_header=False,
         proxy_headers=False,
         h11_max_incomplete_event_size=_HEAD_BYTES,

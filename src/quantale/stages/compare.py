@@ -3,10 +3,11 @@
 import math
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from quantale.core import provenance
+from quantale.core import files, provenance
 from quantale.core import run as runs
 from quantale.core.progress import Progress
 from quantale.core.recipe import Recipe
@@ -37,6 +38,7 @@ from quantale.stages.quantize import source_of
 from quantale.stages.requests import CompareRequest
 from quantale.stages.samples import write_samples
 from quantale.stages.swept import seeds_in_words, swept
+from quantale.stages.voted import voted_on, votes_beside
 
 VERSION = 2
 
@@ -55,10 +57,15 @@ def compare_stage(
 
     folders: model folders by name, the base first. parents: runs by stage ("evaluate", and
     where they exist "train", "bench", "verify", those of tuned variants as "tune/NAME",
-    evaluations of further training seeds as "seeds/SEED").
+    evaluations of further training seeds as "seeds/SEED"). Blind votes are shown too when they lie
+    beside `out`, in votes.jsonl.
     """
     settings = recipe.model_dump(mode="json", include={"name", "compare", "report"})
-    key = RunKey("compare", VERSION, settings, {n: run.digest for n, run in parents.items()})
+    ballots = votes_beside(out)
+    origins = {name: run.digest for name, run in parents.items()}
+    if ballots is not None:
+        origins["votes"] = files.sha256_of(ballots)
+    key = RunKey("compare", VERSION, settings, origins)
     done = runs.sealed(out, key)
     if done is not None:
         progress.note(f"{out} is there already: skipped")
@@ -70,7 +77,8 @@ def compare_stage(
         verdicts = _verdicts(recipe, base, _evaluations(recipe, parents))
         write_json(folder / "verdicts.json", verdicts)
         rows = _Rows(recipe, folders, parents, verdicts, samples)
-        build_report(rows.report(base, command), folder)
+        voted = () if ballots is None else voted_on(ballots, folders)
+        build_report(replace(rows.report(base, command), votes=voted), folder)
     return runs.open_run(out)
 
 
