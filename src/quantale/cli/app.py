@@ -26,6 +26,7 @@ from quantale.cli import (
     compare,
     doctor,
     evaluate,
+    export,
     generate,
     heal,
     inspect,
@@ -64,6 +65,7 @@ app.command("code")(code.code)
 app.command("compare")(compare.compare)
 app.command("inspect")(inspect.inspect)
 app.command("generate")(generate.generate)
+app.command("export")(export.export)
 
 _ENVIRONMENT = {
     # Read by OpenMP when torch loads; spinning threads slow a busy machine fivefold.

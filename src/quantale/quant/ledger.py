@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from quantale.core.errors import ModelFileError
 from quantale.models import gate
 from quantale.models.adapter_record import bare, base_of, is_adapter_tensor
+from quantale.models.foreign import reader_of
 from quantale.models.gate import read_header
 from quantale.quant.dispatch import fast_kernels, kernels, select
 from quantale.quant.hf import names_in_memory
@@ -176,6 +177,9 @@ def stored_sites(model: PreTrainedModel) -> list[StoredSite]:
 
 def _on_disk(folder: Path) -> dict[str, int]:
     """Bytes of each tensor in the weight files, and of their headers."""
+    reader = reader_of(folder)
+    if reader is not None:
+        return dict(reader.sizes(folder))
     found: dict[str, int] = {}
     if (folder / gate.ADAPTER_CONFIG).is_file():
         return _on_disk(base_of(folder)) | _of_adapter(folder / gate.ADAPTER_WEIGHTS)
