@@ -1,4 +1,4 @@
-"""`quantale export`: a model in the format of another program, verified by that program's reader."""
+"""`quantale export`: a model in another program's format, verified by that program's reader."""
 
 from pathlib import Path
 from typing import Annotated
@@ -54,4 +54,5 @@ def export(
     request = ExportRequest(model, format_name, type_name, data, samples, length, max_kl, seed)
     with terminal.progress() as progress:
         found = export_model(request, folder, resume=resume, progress=progress)
-    terminal.result(found, pairs(found))
+    shown = {**found, "requantized": f"{len(found['requantized'])} weights"}
+    terminal.result(found, pairs(shown))

@@ -33,6 +33,8 @@ class Written:
     """What a user of the file must know."""
     read_by: str = "transformers"
     """Whose reader verified the file."""
+    rounds_inputs: bool = False
+    """Whether the other program rounds inputs as our packed layers do."""
 
 
 class Exporter(Protocol):

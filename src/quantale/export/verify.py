@@ -20,7 +20,7 @@ from quantale.data.tokenizers import tokenizer_sha256
 from quantale.evaluation.divergence import reference, row_scores
 from quantale.export.exporter import Exporter, Written
 from quantale.export.source import Source
-from quantale.models.load import load_tokenizer
+from quantale.models.load import load, load_tokenizer
 
 LIMITS: Final = {"exact": 1e-4, "rounded": 1e-2}
 """Largest mean divergence by grade, nats a token."""
@@ -69,7 +69,8 @@ def verify_export(
     compare_parameters(written.meant, found, folder)
     _compare_tokenizers(source.tokenizer, folder)
     limit = LIMITS.get(written.grade, MAX_KL) if max_kl is None else max_kl
-    verified = divergence(source.model, found, windows, limit)
+    running = load(folder).model if written.rounds_inputs else found
+    verified = divergence(source.model, running, windows, limit)
     if not math.isfinite(verified.kl_mean) or verified.kl_mean > limit:
         raise NumericalError(
             f"the {written.kind} export is {verified.kl_mean:.3g} nats a token away from the model "

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from quantale.core.errors import ModelFileError, QuantaleError, UsageError
 from quantale.models import gate
@@ -22,7 +23,7 @@ from quantale.models.foreign import Foreign
 from quantale.models.load import LOADING_ERRORS, check_finite, first_line, load_tokenizer
 from quantale.models.skeleton import empty_model
 from quantale.quant.apply import install
-from quantale.quant.hf import mark_quantized
+from quantale.quant.hf import mark_quantized, names_in_memory
 from quantale.quant.linear import PackedModule, QuantLinear
 from quantale.quant.packed import PackedTensor
 from quantale.quant.sites import Site, list_sites
@@ -42,10 +43,17 @@ class Contents:
     """By module."""
     plain: dict[str, Tensor] = field(default_factory=dict)
     """By parameter, in the layout of transformers."""
+    turned: list[str] = field(default_factory=list)
+    """Modules whose plain weight is (out, in), whatever kind the module is."""
     norms: dict[str, SubNorm] = field(default_factory=dict)
     """Norms of the inputs of packed layers, by module."""
     unpacked: dict[str, str] = field(default_factory=dict)
     """Why a quantized weight could not stay packed, by module."""
+
+    def put(self, name: str, weight: Tensor) -> None:
+        """Keep an (out, in) float32 weight as plain numbers of a module."""
+        self.plain[f"{name}.weight"] = weight
+        self.turned.append(name)
 
     def note(self) -> str:
         """Say how the weights were taken over."""
@@ -75,7 +83,8 @@ def build(contents: Contents, source: Path, dtype: torch.dtype | None) -> PreTra
     """Return the model of an artefact; raises ModelFileError where tensors do not fit."""
     try:
         model = empty_model(contents.config)
-        _check(model, contents, source)
+        plain = _as_in(model, contents)
+        _check(model, contents, plain, source)
         sites = {site.name: site for site in list_sites(model)}
         own = contents.config.dtype
         wanted = dtype or (own if isinstance(own, torch.dtype) else torch.float32)
@@ -83,7 +92,7 @@ def build(contents: Contents, source: Path, dtype: torch.dtype | None) -> PreTra
             _install(model, sites[name], packed, contents)
             for name, packed in contents.packed.items()
         ]
-        state = {name: tensor.to(wanted) for name, tensor in contents.plain.items()}
+        state = {name: tensor.to(wanted) for name, tensor in plain.items()}
         model.load_state_dict(state, strict=False, assign=True)
         model.tie_weights()
     except KeyError as error:
@@ -113,6 +122,31 @@ def attempt(contents: Contents, name: str, pack: Callable[[], PackedTensor | str
         return False
     contents.packed[name] = found
     return True
+
+
+def shapes_of(config: Any) -> dict[str, tuple[int, int]]:
+    """Return the (out, in) shapes of everything that can be packed, by module."""
+    sites = list_sites(empty_model(config))
+    return {site.name: site.shape for site in sites if site.role != "norm"}
+
+
+def file_sizes(source: Path, parts: Mapping[str, str]) -> dict[str, int]:
+    """Return the stored bytes of a folder's tensors under our names.
+
+    parts: what the last words of a stored name are called here.
+    """
+    longest = sorted(parts, key=len, reverse=True)
+    found: dict[str, int] = {}
+    for path in gate.weight_files(source):
+        header = gate.read_header(path)
+        for name, entry in header.items():
+            end = next((part for part in longest if name.endswith(f".{part}")), None)
+            ours = name if end is None else name.removesuffix(end) + parts[end]
+            found[ours] = found.get(ours, 0) + entry.end - entry.start
+        found[f"{path.name} header"] = path.stat().st_size - sum(
+            entry.end - entry.start for entry in header.values()
+        )
+    return found
 
 
 def tensor_of(
@@ -148,11 +182,23 @@ def parsed(tensor: Tensor, name: str) -> dict[str, Any]:
     return value
 
 
-def _check(model: PreTrainedModel, contents: Contents, source: Path) -> None:
+def _as_in(model: PreTrainedModel, contents: Contents) -> dict[str, Tensor]:
+    """Return the plain tensors by their names in memory, weights of a Conv1D turned."""
+    names = names_in_memory(model, contents.plain)
+    found = {names[name]: tensor for name, tensor in contents.plain.items()}
+    for name in contents.turned:
+        if isinstance(model.get_submodule(name), Conv1D):
+            found[f"{name}.weight"] = found[f"{name}.weight"].t().contiguous()
+    return found
+
+
+def _check(
+    model: PreTrainedModel, contents: Contents, plain: Mapping[str, Tensor], source: Path
+) -> None:
     """Raise ModelFileError unless names and shapes are exactly those of the configuration."""
     tied = set(model.all_tied_weights_keys)
     wanted = {n: tuple(p.shape) for n, p in model.state_dict().items() if n not in tied}
-    given = {name: tuple(tensor.shape) for name, tensor in contents.plain.items()}
+    given = {name: tuple(tensor.shape) for name, tensor in plain.items() if name not in tied}
     sites = {site.name: site for site in list_sites(model)}
     for name, packed in contents.packed.items():
         site = sites.get(name)

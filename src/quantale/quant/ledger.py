@@ -149,7 +149,7 @@ def inspect(
     inside = names_in_memory(network, sizes)
     for name, size in sizes.items():
         owner = owners.get(bare(inside[name]))
-        component = owner or _plain_component(network, inside[name])
+        component = owner or _plain_component(network, inside[name], stored)
         is_added = name.startswith(_ADAPTER) or is_adapter_tensor(name)
         components["adapter" if is_added else component] += size
     support = None
@@ -228,9 +228,10 @@ def _owners(model: PreTrainedModel, stored: Mapping[str, StoredSite]) -> dict[st
     return found
 
 
-def _plain_component(model: nn.Module, name: str) -> str:
-    if name.endswith(" header"):
-        return "metadata"
+def _plain_component(model: nn.Module, name: str, stored: Mapping[str, StoredSite]) -> str:
+    site, _, part = name.rpartition(".")
+    if name.endswith(" header") or (site in stored and part != "bias"):
+        return "metadata"  # files of others keep tables and orders beside the codes
     try:
         owner = type(model.get_submodule(name.rpartition(".")[0])).__name__
     except AttributeError:
