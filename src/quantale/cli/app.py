@@ -33,6 +33,7 @@ from quantale.cli import (
     ladder,
     merge,
     plan,
+    push,
     quantize,
     recipes,
     run,
@@ -66,6 +67,7 @@ app.command("compare")(compare.compare)
 app.command("inspect")(inspect.inspect)
 app.command("generate")(generate.generate)
 app.command("export")(export.export)
+app.command("push")(push.push)
 
 _ENVIRONMENT = {
     # Read by OpenMP when torch loads; spinning threads slow a busy machine fivefold.

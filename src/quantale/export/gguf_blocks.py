@@ -4,6 +4,7 @@ A packed weight is scale * whole number. Where the whole numbers and float16 sca
 no block lies in two groups, the block holds the very same numbers.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -75,12 +76,7 @@ def stored(grid: Grid, kind: str) -> np.ndarray:
     block = _KINDS[kind].block
     units = grid.units.reshape(-1, block).to(torch.int16).numpy()
     scale = grid.scale.reshape(-1, 1).to(torch.float16).numpy().view(np.uint8)
-    parts = {
-        "Q8_0": lambda: [scale, units.astype(np.int8).view(np.uint8)],
-        "Q4_0": lambda: [scale, _nibbles((units + 8).astype(np.uint8))],
-        "TQ2_0": lambda: [_quarters((units + 1).astype(np.uint8)), scale],
-    }[kind]()
-    return np.concatenate(parts, axis=-1).reshape(grid.units.shape[0], -1)
+    return np.concatenate(_LAID[kind](units, scale), axis=-1).reshape(grid.units.shape[0], -1)
 
 
 def chosen_anew(weight: Tensor, kind: str) -> np.ndarray:
@@ -104,3 +100,11 @@ def _quarters(codes: np.ndarray) -> np.ndarray:
     """Pack (blocks, 256): four runs of 32 in the four quarters of 32 bytes."""
     runs = codes.reshape(-1, 2, 4, 32) << np.array([0, 2, 4, 6], dtype=np.uint8)[:, None]
     return np.bitwise_or.reduce(runs, axis=2).reshape(-1, 64)
+
+
+_LAID: Final[dict[str, Callable[[np.ndarray, np.ndarray], list[np.ndarray]]]] = {
+    "Q8_0": lambda units, scale: [scale, units.astype(np.int8).view(np.uint8)],
+    "Q4_0": lambda units, scale: [scale, _nibbles((units + 8).astype(np.uint8))],
+    "TQ2_0": lambda units, scale: [_quarters((units + 1).astype(np.uint8)), scale],
+}
+"""Scale and codes of blocks in the order in which ggml stores them."""

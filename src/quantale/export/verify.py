@@ -107,7 +107,7 @@ def divergence(model: Any, other: Any, windows: Tensor, limit: float) -> Verifie
     """Measure KL(model || other) at every position of some windows."""
     kl: list[Tensor] = []
     same: list[Tensor] = []
-    for part in windows.split(_BATCH):
+    for part in torch.split(windows, _BATCH):
         ours, theirs = (_rows(one, part) for one in (model, other))
         index = torch.arange(len(ours))
         base = reference(ours, index)

@@ -41,7 +41,7 @@ def rebuilt(values: Mapping[str, Any], path: Path) -> Any:
     try:
         backend = _backend(values)
         return None if backend is None else _wrap(backend, values)
-    except (*tokenizer_errors(), IndexError) as error:
+    except tokenizer_errors(IndexError) as error:
         raise ModelFileError(f"{path}: bad tokenizer: {first_line(error)}") from error
 
 

@@ -235,10 +235,10 @@ def load_tokenizer(folder: Path) -> Any:
         raise ModelFileError(f"{folder}: bad tokenizer: {first_line(error)}") from error
 
 
-def tokenizer_errors() -> tuple[type[BaseException], ...]:
+def tokenizer_errors(*more: type[BaseException]) -> tuple[type[BaseException], ...]:
     """Rust panics belong to it: no Exception, not importable, and made only at the first panic."""
     kinds = BaseException.__subclasses__()
-    return (*LOADING_ERRORS, *(kind for kind in kinds if kind.__name__ == "PanicException"))
+    return (*more, *LOADING_ERRORS, *(kind for kind in kinds if kind.__name__ == "PanicException"))
 
 
 def first_line(error: BaseException) -> str:

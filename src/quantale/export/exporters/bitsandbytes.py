@@ -56,7 +56,9 @@ class Bitsandbytes:
 
     def write(self, source: Source, kind: str, folder: Path) -> Written:
         """Write the folder."""
-        grades, stored, meant = Grades(), {}, {}
+        grades = Grades()
+        stored: dict[str, Tensor] = {}
+        meant: dict[str, Tensor] = {}
         if kind != _EIGHT:
             grades.inputs_of(source)
         left = other_linears(source.plain)
@@ -86,6 +88,7 @@ class Bitsandbytes:
             tuple(grades.requantized),
             tuple(grades.notes),
             "bitsandbytes",
+            rounds_inputs=kind == _EIGHT,
         )
 
     def read_back(self, folder: Path) -> PreTrainedModel:
@@ -113,7 +116,7 @@ class Bitsandbytes:
 @contextlib.contextmanager
 def unpacked_on_processors() -> Iterator[None]:
     """Keep the library from re-laying 4-bit weights on AVX512, which corrupts them (issue 2078)."""
-    modules = importlib.import_module("bitsandbytes.nn.modules")
+    modules: Any = importlib.import_module("bitsandbytes.nn.modules")
     before = modules.has_avx512bf16
     modules.has_avx512bf16 = lambda: False
     try:

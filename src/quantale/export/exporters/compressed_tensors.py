@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from quantale.core.errors import ModelFileError, UsageError
@@ -52,7 +52,9 @@ class CompressedTensors:
     def write(self, source: Source, kind: str, folder: Path) -> Written:
         """Write the folder."""
         scheme, layers = affine_layers(source, "compressed-tensors")
-        grades, stored, meant = Grades(), {}, {}
+        grades = Grades()
+        stored: dict[str, Tensor] = {}
+        meant: dict[str, Tensor] = {}
         grades.inputs_of(source)
         for name, layer in layers.items():
             stored |= {f"{name}.{key}": one for key, one in _tensors(layer, scheme).items()}
@@ -87,7 +89,7 @@ class CompressedTensors:
         return found.eval()
 
 
-def _tensors(layer: Layer, scheme: Scheme) -> dict[str, torch.Tensor]:
+def _tensors(layer: Layer, scheme: Scheme) -> dict[str, Tensor]:
     rows, width = layer.codes.shape
     found = {
         "weight_packed": words.pack(layer.codes, scheme.bits),

@@ -52,7 +52,9 @@ class Gptq:
         """Write the folder."""
         scheme, layers = affine_layers(source, "gptq")
         version = ("v1" if _fits_v1(layers) else "v2") if kind == "auto" else kind
-        grades, stored, meant = Grades(), {}, {}
+        grades = Grades()
+        stored: dict[str, Tensor] = {}
+        meant: dict[str, Tensor] = {}
         grades.inputs_of(source)
         for name, layer in layers.items():
             half = layer.scale.to(torch.float16)
