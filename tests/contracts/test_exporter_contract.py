@@ -18,7 +18,7 @@ from quantale.export.exporter import WORST, Exporter
 from quantale.export.source import Source
 from quantale.export.verify import verify_export
 from quantale.models.load import load
-from quantale.quant.save import save
+from quantale.quant.save import write_model
 
 ENOUGH = 5.0
 """Divergence that a coarse grid may cost these random models, nats a token."""
@@ -84,7 +84,7 @@ def test_the_same_model_gives_the_same_bytes(name: str, tmp_path: Path) -> None:
     assert contents[0] == contents[1]
 
 
-DAMAGE: dict[str, Callable[[Path], None]] = {
+DAMAGE: dict[str, Callable[[Path], object]] = {
     "cut": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
     "cut by a byte": lambda path: path.write_bytes(path.read_bytes()[:-33]),
     "bit at 50 %": lambda path: flip(path, 0.5),
@@ -111,7 +111,9 @@ def test_the_verb_publishes_a_sealed_folder_or_nothing(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source, kind = first_case(name)
-    model = save((source.model, source.tokenizer), tmp_path / "model")
+    model = tmp_path / "model"
+    model.mkdir()
+    write_model(source.model, source.tokenizer, model)
     words = ["export", str(model), "--format", name, "--type", kind, "--samples", "2"]
     assert main([*words, "--out", str(tmp_path / "good"), "--max-kl", "5"]) == 0
     assert (tmp_path / "good" / MANIFEST).is_file()

@@ -50,7 +50,7 @@ def test_a_requantized_weight_stays_within_its_grid(
     family: str, kind: str, steps: float, tmp_path: Path
 ) -> None:
     """Q8_0 rounds to the nearest step; the largest weight of a Q4_0 block sits at -8 steps, so
-    that one of the other sign may lose a whole step."""
+    that one of the other sign may lose a whole step. Steps are rounded to float16."""
     source = source_of(family, "plain")
     written = Gguf().write(source, kind, tmp_path)
     assert written.grade == "requantized"
@@ -61,12 +61,11 @@ def test_a_requantized_weight_stays_within_its_grid(
         found = written.meant[name]
         if "c_" in name:
             before, found = before.t(), found.t()
-        if "q_proj" in name or "k_proj" in name:
-            pass  # rows alone are moved, blocks stay
         blocks = before.reshape(-1, 32)
-        step = blocks.abs().amax(-1, keepdim=True) / (127 if kind == "Q8_0" else 8)
+        top = 127 if kind == "Q8_0" else 8
+        step = blocks.abs().amax(-1, keepdim=True) / top
         wrong = (found.reshape(-1, 32) - blocks).abs() / step.clamp(min=1e-12)
-        assert float(wrong.max()) <= steps + 0.02, name
+        assert float(wrong.max()) <= steps + top * 2.0**-11 + 1e-4, name
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -212,7 +211,9 @@ def test_our_nf4_and_bitsandbytes_own_files_give_the_same_perplexity(
     quantize_model(ours, Methods(method("nf4", group_size=64, double_quant=double)))
     assert "stay packed" in loaded.note
     assert "plain numbers" not in loaded.note
-    assert nll(ours, tokens) == pytest.approx(nll(loaded.model, tokens), abs=1e-6)
+    # The mean of all scales, which double quantization takes off, is summed in another order.
+    near = 1e-4 if double else 1e-6
+    assert nll(ours, tokens) == pytest.approx(nll(loaded.model, tokens), abs=near)
     assert nll(loaded.model, tokens) == pytest.approx(expected, abs=1e-5)
     assert nll(model, tokens) != pytest.approx(expected, abs=1e-4)
     bits = inspect(loaded.model, tmp_path / "theirs").bits_per_weight

@@ -101,7 +101,7 @@ class _Handler(BaseHTTPRequestHandler):
         repo = f"{asked.get('organization') or OWNER}/{asked['name']}"
         status = 409 if repo in self.hub.repos else 200
         self.hub.repos.setdefault(repo, {"main": {}})
-        self.hub.private[repo] = bool(asked.get("private"))
+        self.hub.private[repo] = asked.get("visibility") == "private" or bool(asked.get("private"))
         self._json({"url": f"{self.hub.address}/{repo}", "name": repo}, status)
 
     def _batch(self, asked: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from quantale.core.errors import UsageError
+from quantale.core.recipe_variants import BASE
 from quantale.core.records import read_json, read_lines
 
 _METRICS: Final = (
@@ -183,7 +184,7 @@ def records_of(folder: Path, results: Path | None) -> Records:
     )
     name = _own_name(folder, lines)
     verdicts = _json(place / "compare" / "verdicts.json").get("pairs", [])
-    verdict = next((pair for pair in verdicts if pair.get("other") == name), {})
+    verdict: dict[str, Any] = next((pair for pair in verdicts if pair.get("other") == name), {})
     return Records(
         name,
         verdict.get("base") or _base(lines),
@@ -211,6 +212,8 @@ def _own_name(folder: Path, lines: Sequence[Mapping[str, Any]]) -> str:
     """Return what measurements call a model; the folder's name where they do not know it."""
     names = list(dict.fromkeys(str(line["model"]) for line in lines))
     parts = folder.resolve().parts
+    if parts[-2:] == ("train", "model") and BASE in names:
+        return BASE
     known = [name for name in names if name.split("/")[-1] in parts[-2:]]
     return known[0] if known else names[0] if len(names) == 1 else folder.name
 

@@ -5,6 +5,7 @@ that downloads pass the same gate. `trust_remote_code` is never on.
 """
 
 import functools
+import logging
 import re
 from itertools import chain
 from pathlib import Path
@@ -27,6 +28,7 @@ from quantale.core.errors import EnvironmentLackingError, HubError, ModelFileErr
 from quantale.models import gate, nanogpt, nanogpt_config
 from quantale.models.foreign import is_gguf, reader_of
 
+_LOG = logging.getLogger(__name__)
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 _HUB_IGNORED = ["*/*", "consolidated*"]
@@ -76,6 +78,7 @@ def load(
     if reader is not None:
         _check_seal(folder)
         model, tokenizer, note = reader.load(folder, dtype)
+        _LOG.warning("%s: %s", folder, note)
         return LoadedModel(model.to(device).eval(), tokenizer, folder, note)
     if (folder / gate.ADAPTER_CONFIG).is_file():
         model, base = _load_adapter(folder, dtype)
