@@ -27,12 +27,14 @@ from quantale.cli import (
     demo,
     doctor,
     evaluate,
+    export,
     generate,
     heal,
     inspect,
     ladder,
     merge,
     plan,
+    push,
     quantize,
     recipes,
     run,
@@ -66,6 +68,8 @@ app.command("code")(code.code)
 app.command("compare")(compare.compare)
 app.command("inspect")(inspect.inspect)
 app.command("generate")(generate.generate)
+app.command("export")(export.export)
+app.command("push")(push.push)
 app.command("demo")(demo.demo)
 app.command("serve")(serve.serve)
 

@@ -4,16 +4,16 @@ import re
 from pathlib import Path
 
 from quantale.core.errors import UsageError, nearest
-from quantale.core.registry import METHODS, PROTOCOLS, ROUTES, TUNINGS, Registry
+from quantale.core.registry import EXPORTERS, METHODS, PROTOCOLS, ROUTES, TUNINGS, Registry
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
 def check_models(models: list[str]) -> None:
-    """Refuse what is neither a local folder nor possibly a Hub name."""
+    """Refuse what is neither a local folder, a GGUF file nor possibly a Hub name."""
     for model in models:
         path = Path(model)
-        if path.is_dir():
+        if path.is_dir() or (path.is_file() and path.suffix == ".gguf"):
             continue
         if path.exists():
             raise UsageError(f"model {model} is a file; give the directory that holds it")
@@ -29,6 +29,11 @@ def check_method(method: str) -> None:
 def check_tuning(method: str) -> None:
     """Raise UsageError for a tuning method that no file or entry point names."""
     _check_name("training method", method, TUNINGS)
+
+
+def check_exporter(name: str) -> None:
+    """Raise UsageError for a format that no file or entry point names."""
+    _check_name("export format", name, EXPORTERS)
 
 
 def check_protocol(protocol: str) -> None:

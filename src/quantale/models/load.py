@@ -5,6 +5,7 @@ that downloads pass the same gate. `trust_remote_code` is never on.
 """
 
 import functools
+import logging
 import re
 from itertools import chain
 from pathlib import Path
@@ -23,9 +24,11 @@ from transformers import (
 )
 
 from quantale.core import files
-from quantale.core.errors import EnvironmentLackingError, HubError, ModelFileError
+from quantale.core.errors import EnvironmentLackingError, HubError, ModelFileError, UsageError
 from quantale.models import gate, nanogpt, nanogpt_config
+from quantale.models.foreign import is_gguf, reader_of
 
+_LOG = logging.getLogger(__name__)
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 _HUB_IGNORED = ["*/*", "consolidated*"]
@@ -49,7 +52,9 @@ class LoadedModel(NamedTuple):
     tokenizer: Any
     """Its tokenizer, or None when the folder holds none."""
     path: Path
-    """The folder that was read: the one named, or the Hub's cache."""
+    """The folder that was read: the one named, or the Hub's cache; or the GGUF file."""
+    note: str = ""
+    """What was done to an artefact of another program, empty for our own and plain models."""
 
 
 def load(
@@ -58,16 +63,23 @@ def load(
     dtype: torch.dtype | None = torch.float32,
     device: str = "cpu",
 ) -> LoadedModel:
-    """Load a local folder or a Hub name.
+    """Load a local folder, a GGUF file or a Hub name.
 
     The folder of an adapter gives its base with the adapter in it; the base's hash must be the
-    recorded one. dtype: of what is not packed; None for the one it was saved in.
+    recorded one. Artefacts of other programs are read without these, see `models/foreign.py`.
+    dtype: of what is not packed; None for the one it was saved in.
     Raises ModelFileError for files that are refused or do not fit together, HubError when the Hub
     does not deliver and EnvironmentLackingError for a device that is not there.
     """
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise EnvironmentLackingError(f"device {device!r} was wanted, but torch sees no GPU")
     folder = local_folder(path_or_name)
+    reader = reader_of(folder)
+    if reader is not None:
+        _check_seal(folder)
+        model, tokenizer, note = reader.load(folder, dtype)
+        _LOG.warning("%s: %s", folder, note)
+        return LoadedModel(model.to(device).eval(), tokenizer, folder, note)
     if (folder / gate.ADAPTER_CONFIG).is_file():
         model, base = _load_adapter(folder, dtype)
         tokenizer = load_tokenizer(folder) or load_tokenizer(base)
@@ -97,9 +109,9 @@ def _load_adapter(folder: Path, dtype: torch.dtype | None) -> tuple[Any, Path]:
 
 
 def local_folder(path_or_name: str | Path) -> Path:
-    """Return the folder itself, or where the Hub's files were put."""
+    """Return the folder or GGUF file itself, or where the Hub's files were put."""
     folder = Path(path_or_name).expanduser()
-    if folder.is_dir():
+    if folder.is_dir() or is_gguf(folder):
         return folder
     name = str(path_or_name)
     if folder.exists() or not _HUB_NAME.fullmatch(name) or name.startswith("."):
@@ -138,6 +150,11 @@ def check_model(folder: Path) -> Any:
     """
     nanogpt_config.register()
     nanogpt.register()
+    if reader_of(folder) is not None:
+        raise UsageError(
+            f"{folder}: made by another program, to be measured and exported only; write it as a "
+            f"plain model first: quantale export {folder} --format hf"
+        )
     _check_seal(folder)
     stored = gate.check_folder(folder)
     return _check_size(folder, sum(entry.elements for entry in stored.values()))
@@ -217,14 +234,14 @@ def load_tokenizer(folder: Path) -> Any:
         return None
     try:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except _tokenizer_errors() as error:
+    except tokenizer_errors() as error:
         raise ModelFileError(f"{folder}: bad tokenizer: {first_line(error)}") from error
 
 
-def _tokenizer_errors() -> tuple[type[BaseException], ...]:
+def tokenizer_errors(*more: type[BaseException]) -> tuple[type[BaseException], ...]:
     """Rust panics belong to it: no Exception, not importable, and made only at the first panic."""
     kinds = BaseException.__subclasses__()
-    return (*LOADING_ERRORS, *(kind for kind in kinds if kind.__name__ == "PanicException"))
+    return (*more, *LOADING_ERRORS, *(kind for kind in kinds if kind.__name__ == "PanicException"))
 
 
 def first_line(error: BaseException) -> str:

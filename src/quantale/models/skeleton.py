@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from transformers import AutoConfig, GenerationConfig, PreTrainedModel
+from transformers import AutoConfig, GenerationConfig, PreTrainedConfig, PreTrainedModel
 
 from quantale.core.errors import ModelFileError
 from quantale.models import gate
@@ -51,14 +51,20 @@ def open_model(folder: Path) -> OpenedModel:
 def skeleton(folder: Path) -> PreTrainedModel:
     """Build the model of a folder with all parameters and stored buffers on "meta"."""
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    model = empty_model(config)
+    if (folder / "generation_config.json").is_file():
+        model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
+    return model
+
+
+def empty_model(config: PreTrainedConfig) -> PreTrainedModel:
+    """Build the model of a configuration with float32 parameters on "meta"."""
     dtype = config.dtype
     with torch.device("meta"):
         model: PreTrainedModel = auto_class(config).from_config(
             config, trust_remote_code=False, dtype=torch.float32
         )
     model.config.dtype = dtype
-    if (folder / "generation_config.json").is_file():
-        model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
     _fill_buffers(model)
     return model.eval()
 

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from quantale.core.errors import ModelFileError
 from quantale.models import gate
 from quantale.models.adapter_record import bare, base_of, is_adapter_tensor
+from quantale.models.foreign import reader_of
 from quantale.models.gate import read_header
 from quantale.quant.dispatch import fast_kernels, kernels, select
 from quantale.quant.hf import names_in_memory
@@ -148,7 +149,7 @@ def inspect(
     inside = names_in_memory(network, sizes)
     for name, size in sizes.items():
         owner = owners.get(bare(inside[name]))
-        component = owner or _plain_component(network, inside[name])
+        component = owner or _plain_component(network, inside[name], stored)
         is_added = name.startswith(_ADAPTER) or is_adapter_tensor(name)
         components["adapter" if is_added else component] += size
     support = None
@@ -176,6 +177,9 @@ def stored_sites(model: PreTrainedModel) -> list[StoredSite]:
 
 def _on_disk(folder: Path) -> dict[str, int]:
     """Bytes of each tensor in the weight files, and of their headers."""
+    reader = reader_of(folder)
+    if reader is not None:
+        return dict(reader.sizes(folder))
     found: dict[str, int] = {}
     if (folder / gate.ADAPTER_CONFIG).is_file():
         return _on_disk(base_of(folder)) | _of_adapter(folder / gate.ADAPTER_WEIGHTS)
@@ -224,9 +228,10 @@ def _owners(model: PreTrainedModel, stored: Mapping[str, StoredSite]) -> dict[st
     return found
 
 
-def _plain_component(model: nn.Module, name: str) -> str:
-    if name.endswith(" header"):
-        return "metadata"
+def _plain_component(model: nn.Module, name: str, stored: Mapping[str, StoredSite]) -> str:
+    site, _, part = name.rpartition(".")
+    if name.endswith(" header") or (site in stored and part != "bias"):
+        return "metadata"  # files of others keep tables and orders beside the codes
     try:
         owner = type(model.get_submodule(name.rpartition(".")[0])).__name__
     except AttributeError:

@@ -9,7 +9,8 @@ from quantale.quant.ledger import Ledger, inspect, refusals
 def inspect_model(model: str) -> dict[str, Any]:
     """Return the `--json` fields of `quantale inspect`."""
     loaded = load(model, dtype=None)  # resident as it would be in its own dtype
-    return inspect(loaded.model, loaded.path).record() | {"refusals": refusals(loaded.model)}
+    found = inspect(loaded.model, loaded.path).record() | {"refusals": refusals(loaded.model)}
+    return found | ({"note": loaded.note} if loaded.note else {})
 
 
 def ledger_of(model: str) -> Ledger:

@@ -90,11 +90,14 @@ def quantize_model(
 
 
 def source_of(model: str) -> Source:
-    """Return a model directory (a Hub name is fetched first) with the digest of its files."""
+    """Return a model directory or file (a Hub name is fetched first) with its weights' digest."""
     folder = local_folder(model)
+    if folder.is_file():
+        return Source(folder, files.digest_of([folder]))
     if is_adapter(folder):
         return Source(folder, files.digest_of(adapter_files(folder)))
-    return Source(folder, files.digest_of([*sorted(folder.glob("*.safetensors"))]))
+    weights = [*sorted(folder.glob("*.safetensors")), *sorted(folder.glob("*.gguf"))]
+    return Source(folder, files.digest_of(weights))
 
 
 def quantize_stage(

@@ -213,3 +213,45 @@ class CompareRequest:
     """Loss that is called equal; None: the metric's own."""
     seed: int = 0
     """Of generated corpora and the bootstrap."""
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """One model to write in a format of others."""
+
+    model: str
+    """Directory, file or Hub name."""
+    format: str
+    """Plug-in name of an exporter."""
+    type: str | None = None
+    """One of the exporter's types; None: its first, or the model's own."""
+    data: str | None = None
+    """Text on which the divergence is measured; None: text that the model writes itself."""
+    samples: int = 8
+    """Windows of it."""
+    length: int | None = None
+    """Tokens a window; None: the model's context, 128 at most."""
+    max_kl: float | None = None
+    """Divergence that is still published, nats a token; None: as the grade says."""
+    seed: int = 0
+    """Which windows are drawn, or written."""
+
+
+@dataclass(frozen=True)
+class PushRequest:
+    """One model directory to upload."""
+
+    model: str
+    """Directory."""
+    repo: str
+    """NAME or OWNER/NAME on the Hub."""
+    form: str = "hf"
+    """Which form, or "both"."""
+    private: bool = False
+    """Whether only the owner sees it."""
+    results: str | None = None
+    """Records or run folder that the card is made from; None: those around the directory."""
+    base_model: str | None = None
+    """Name of the base on the Hub; None: what the records know."""
+    licence: str | None = None
+    """Identifier of the licence, such as apache-2.0; None: not said."""

@@ -1,0 +1,1 @@
+"""One file a format of others; the file's name is the name of the format."""
