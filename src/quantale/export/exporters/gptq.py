@@ -5,6 +5,7 @@ readers that add one to whole words carry over into the next zero point: such a 
 version 2 only. Scales are float16.
 """
 
+import importlib.metadata
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -12,7 +13,6 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from quantale import __version__
 from quantale.core.errors import UsageError
 from quantale.core.records import write_json
 from quantale.export.affine_layers import Layer, Scheme, affine_layers
@@ -99,5 +99,5 @@ def _section(scheme: Scheme, checkpoint_format: str) -> dict[str, Any]:
         "sym": scheme.symmetric,
         "lm_head": False,
         "pack_dtype": "int32",
-        "meta": {"quantizer": [f"quantale:{__version__}"]},
+        "meta": {"quantizer": ["quantale:" + importlib.metadata.version("quantale")]},
     }
