@@ -72,8 +72,8 @@ def _first_tokens(models: dict[str, LoadedModel], rounds: int) -> None:
     for engine in engines.values():
         engine.close()
     print(f"first token, three models at once, {PROMPT_TOKENS} prompt tokens, {rounds} rounds")
-    for name, seconds in by_name.items():
-        print(f"  {name:10} median {_ms(seconds)}")
+    for name, every in by_name.items():
+        print(f"  {name:10} median {_ms(every)}")
     print(f"  processor  median {_ms(processor)}")
     within = sum(seconds <= TARGET_SECONDS for seconds in slowest)
     print(f"  slowest    median {_ms(slowest)}, largest {1000 * max(slowest):.0f} ms")

@@ -23,7 +23,7 @@ from quantale.export.exporters.gptq import Gptq
 from quantale.export.source import Source
 from quantale.export.verify import divergence
 from quantale.models.gguf_header import TYPES
-from quantale.models.load import load
+from quantale.models.load import ForeignModel, load
 from quantale.quant.ledger import inspect
 from quantale.quant.linear import PackedModule
 from quantale.quant.merging import unpacked
@@ -141,6 +141,7 @@ def test_other_types_of_gguf_py_are_read_as_it_reads_them(kind: str, tmp_path: P
     for index in range(2):
         ours = found[f"model.layers.{index}.mlp.up_proj.weight"]
         assert torch.equal(ours, torch.from_numpy(wanted[f"blk.{index}.ffn_up.weight"]))
+    assert isinstance(loaded, ForeignModel)
     assert ("turned into plain numbers" in loaded.note) == (kind in ("Q4_1", "Q5_1"))
 
 
@@ -209,6 +210,7 @@ def test_our_nf4_and_bitsandbytes_own_files_give_the_same_perplexity(
     loaded = load(tmp_path / "theirs")
     ours = wide_llama() if family == "llama" else _wide_gpt2()
     quantize_model(ours, Methods(method("nf4", group_size=64, double_quant=double)))
+    assert isinstance(loaded, ForeignModel)
     assert "stay packed" in loaded.note
     assert "plain numbers" not in loaded.note
     # The mean of all scales, which double quantization takes off, is summed in another order.

@@ -23,7 +23,7 @@ from quantale.data.tokenizers import train_bpe
 from quantale.export.exporters.gguf import FILE, Gguf
 from quantale.export.exporters.gptq import Gptq
 from quantale.export.source import Source
-from quantale.models.load import load
+from quantale.models.load import ForeignModel, load
 from quantale.quant.whole import Methods, quantize_model
 
 PEERS = Path(os.environ.get("PEERS", ROOT / ".venv-peers")) / "bin" / "python"
@@ -138,6 +138,7 @@ def test_a_q4_0_file_of_gguf_py_scores_as_llama_cpp_scores_it(tmp_path: Path) ->
     loaded = load(STORIES260K)
     Gguf().write(Source(loaded.model, loaded.tokenizer, torch.float32), "Q4_0", tmp_path)
     ours = load(tmp_path / FILE)
+    assert isinstance(ours, ForeignModel)
     assert "stay packed" in ours.note
     text = (TINYSTORIES / "valid.txt").read_text(encoding="utf-8").split("<|endoftext|>")[0]
     tokens = ours.tokenizer(text.strip())["input_ids"][:400]

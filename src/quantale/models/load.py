@@ -53,8 +53,13 @@ class LoadedModel(NamedTuple):
     """Its tokenizer, or None when the folder holds none."""
     path: Path
     """The folder that was read: the one named, or the Hub's cache; or the GGUF file."""
-    note: str = ""
-    """What was done to an artefact of another program, empty for our own and plain models."""
+
+
+class ForeignModel(LoadedModel):
+    """A model that another program wrote."""
+
+    note: str
+    """How it was taken over."""
 
 
 def load(
@@ -79,7 +84,9 @@ def load(
         _check_seal(folder)
         model, tokenizer, note = reader.load(folder, dtype)
         _LOG.warning("%s: %s", folder, note)
-        return LoadedModel(model.to(device).eval(), tokenizer, folder, note)
+        loaded = ForeignModel(model.to(device).eval(), tokenizer, folder)
+        loaded.note = note
+        return loaded
     if (folder / gate.ADAPTER_CONFIG).is_file():
         model, base = _load_adapter(folder, dtype)
         tokenizer = load_tokenizer(folder) or load_tokenizer(base)

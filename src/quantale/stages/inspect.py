@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from quantale.models.load import load
+from quantale.models.load import ForeignModel, load
 from quantale.quant.ledger import Ledger, inspect, refusals
 
 
@@ -10,7 +10,7 @@ def inspect_model(model: str) -> dict[str, Any]:
     """Return the `--json` fields of `quantale inspect`."""
     loaded = load(model, dtype=None)  # resident as it would be in its own dtype
     found = inspect(loaded.model, loaded.path).record() | {"refusals": refusals(loaded.model)}
-    return found | ({"note": loaded.note} if loaded.note else {})
+    return found | ({"note": loaded.note} if isinstance(loaded, ForeignModel) else {})
 
 
 def ledger_of(model: str) -> Ledger:

@@ -22,7 +22,7 @@ from quantale.export.exporters.gptq import Gptq
 from quantale.export.exporters.hf import Hf
 from quantale.export.source import Source
 from quantale.models.foreign import reader_of
-from quantale.models.load import load
+from quantale.models.load import ForeignModel, load
 from quantale.models.skeleton import open_model
 from quantale.quant.ledger import inspect
 from quantale.quant.whole import Methods, quantize_model
@@ -150,6 +150,7 @@ def test_columns_in_an_order_of_their_own_become_plain_numbers(tmp_path: Path) -
 
     changed(folder, permute)
     loaded = load(folder)
+    assert isinstance(loaded, ForeignModel)
     assert "1 were turned into plain numbers (columns are grouped" in loaded.note
     assert torch.equal(loaded.model.get_submodule(LAYER).weight, weight[:, order])
 
@@ -169,6 +170,7 @@ def test_blocks_that_run_on_over_rows_become_plain_numbers(tmp_path: Path) -> No
     tensors[f"{layer}.weight.absmax"] = absmax
     save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
     loaded = load(tmp_path)
+    assert isinstance(loaded, ForeignModel)
     assert "blocks run on" in loaded.note
     pairs = tensors[f"{layer}.weight"].flatten()
     codes = torch.stack([pairs >> 4, pairs & 15], -1).flatten().long()
