@@ -1,13 +1,10 @@
-"""A GPT-2 or Llama as a GGUF file, and back: names, layouts and what llama.cpp must know.
+"""A GPT-2 or Llama as a GGUF file, and back, for measuring llama.cpp's own quantizer.
 
-GGUF keeps every matrix as (out, in), so that GPT-2's Conv1D weights are transposed. llama.cpp
-rotates neighbouring pairs of a head's rows where transformers rotates its two halves, so that the
-rows of Llama's q and k are interleaved. Tied heads are left out: llama.cpp then uses the embedding.
-The tokenizer is a stand-in, enough for llama.cpp to load the file.
+Names and layouts are those of `quantale.models.gguf_names`. The tokenizer is a stand-in, enough
+for llama.cpp to load the file.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,68 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_TOP = {
-    "transformer.wte": "token_embd",
-    "transformer.wpe": "position_embd",
-    "transformer.ln_f": "output_norm",
-    "model.embed_tokens": "token_embd",
-    "model.norm": "output_norm",
-    "lm_head": "output",
-}
-_BLOCK = {
-    "ln_1": "attn_norm",
-    "attn.c_attn": "attn_qkv",
-    "attn.c_proj": "attn_output",
-    "ln_2": "ffn_norm",
-    "mlp.c_fc": "ffn_up",
-    "mlp.c_proj": "ffn_down",
-    "input_layernorm": "attn_norm",
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "post_attention_layernorm": "ffn_norm",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-}
-_CONV1D = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How one parameter lies in a GGUF file."""
-
-    name: str
-    there: Callable[[Tensor], Tensor]
-    """From transformers' layout to GGUF's."""
-    back: Callable[[Tensor], Tensor]
-
-
-def layout_of(name: str, config: Any) -> Layout:
-    """Return where a parameter goes; raises KeyError for an architecture that is not known."""
-    owner, _, kind = name.rpartition(".")
-    if owner in _TOP:
-        return Layout(f"{_TOP[owner]}.{kind}", _same, _same)
-    _, _, inside = owner.partition(".h." if ".h." in owner else ".layers.")
-    index, _, part = inside.partition(".")
-    target = f"blk.{index}.{_BLOCK[part]}.{kind}"
-    if name.endswith(_CONV1D):
-        return Layout(target, torch.t, torch.t)
-    if part in ("self_attn.q_proj", "self_attn.k_proj"):
-        heads = config.num_attention_heads if "q_proj" in part else config.num_key_value_heads
-        return Layout(target, lambda w: interleave(w, heads), lambda w: separate(w, heads))
-    return Layout(target, _same, _same)
-
-
-def interleave(weight: Tensor, heads: int) -> Tensor:
-    """Turn a head's rows (half, half) into pairs: (heads * size, in), size even."""
-    return weight.reshape(heads, 2, -1, weight.shape[1]).transpose(1, 2).reshape(weight.shape)
-
-
-def separate(weight: Tensor, heads: int) -> Tensor:
-    """Undo `interleave`."""
-    return weight.reshape(heads, -1, 2, weight.shape[1]).transpose(1, 2).reshape(weight.shape)
+from quantale.models.gguf_names import described, layout_of
 
 
 def write(model: Any, path: Path) -> None:
@@ -122,39 +58,12 @@ def size_without_tokenizer(path: Path) -> int:
 
 def describe(writer: gguf.GGUFWriter, config: Any) -> None:
     """Add what llama.cpp must know of the model, and a stand-in for the tokenizer."""
-    if config.model_type == "gpt2":
-        _describe_gpt2(writer, config)
-    else:
-        _describe_llama(writer, config)
+    for key, value in described(config).items():
+        add = writer.add_uint32 if isinstance(value, int) else writer.add_float32
+        add(f"{config.model_type}.{key}", value)
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
     size = config.vocab_size
     writer.add_tokenizer_model("llama")
     writer.add_token_list([f"<{index}>" for index in range(size)])
     writer.add_token_scores([0.0] * size)
     writer.add_token_types([gguf.TokenType.NORMAL] * size)
-
-
-def _describe_gpt2(writer: gguf.GGUFWriter, config: Any) -> None:
-    writer.add_context_length(config.n_positions)
-    writer.add_embedding_length(config.n_embd)
-    writer.add_feed_forward_length(config.n_inner or 4 * config.n_embd)
-    writer.add_block_count(config.n_layer)
-    writer.add_head_count(config.n_head)
-    writer.add_layer_norm_eps(config.layer_norm_epsilon)
-
-
-def _describe_llama(writer: gguf.GGUFWriter, config: Any) -> None:
-    writer.add_context_length(config.max_position_embeddings)
-    writer.add_embedding_length(config.hidden_size)
-    writer.add_feed_forward_length(config.intermediate_size)
-    writer.add_block_count(config.num_hidden_layers)
-    writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_rope_dimension_count(config.head_dim)
-    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_vocab_size(config.vocab_size)
-
-
-def _same(tensor: Tensor) -> Tensor:
-    return tensor

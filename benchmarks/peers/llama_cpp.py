@@ -20,6 +20,7 @@ from benchmarks.peers import gguf_file
 from benchmarks.peers.contract import Given, Made, peak_rss
 from benchmarks.peers.importance import as_array, mean_squares
 from benchmarks.peers.linears import block_linears, cropped, load, padded
+from quantale.models.gguf_names import layout_of
 
 _BLOCK = 32
 _F16 = 1  # of enum ggml_type
@@ -85,4 +86,4 @@ class LlamaCpp:
 
 def gguf_name(linear: str, config: Any) -> str:
     """Return the GGUF name of a linear layer's weight."""
-    return gguf_file.layout_of(f"{linear}.weight", config).name
+    return layout_of(f"{linear}.weight", config).name

@@ -97,7 +97,8 @@ def model(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 def error_of(program: str, *words: str) -> float:
     """Run a program in the peers' environment and return the relative error that it prints."""
-    variables = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    places = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
+    variables = os.environ | {"PYTHONPATH": places, "OMP_NUM_THREADS": "1"}
     variables |= {"OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
         [str(PEERS), "-c", program, *words],

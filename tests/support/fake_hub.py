@@ -131,7 +131,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _describe(self, parts: list[str]) -> None:
         repo = "/".join(parts[:2])
-        revision = unquote("/".join(parts[3:])) or "main"
+        revision = unquote("".join(parts[3:4])) or "main"
         branch = self.hub.branch_of(repo, revision)
         if branch is None:
             return self._missing("RepoNotFound")
@@ -141,6 +141,8 @@ class _Handler(BaseHTTPRequestHandler):
                 {"type": "file", "path": name, "size": len(data), "oid": _sha(data)}
                 for name, data in files.items()
             ]
+            if parts[4:]:
+                return self._missing("EntryNotFound")
             return self._json(listed)
         siblings = [{"rfilename": name} for name in files]
         sha = self.hub.commit_of(repo, branch)

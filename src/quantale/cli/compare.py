@@ -115,7 +115,8 @@ def _is_result(name: str) -> bool:
     if not path.exists():
         path = path.with_name(path.name.rpartition("#")[0] or path.name)
     inside = ("documents.jsonl", "results.jsonl", "evaluate")
-    return path.is_file() or any((path / kept).exists() for kept in inside)
+    is_records = path.is_file() and path.suffix != ".gguf"
+    return is_records or any((path / kept).exists() for kept in inside)
 
 
 def _several(name: str) -> bool:
