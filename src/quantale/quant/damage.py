@@ -23,8 +23,10 @@ def output_errors(
 ) -> Errors:
     """Return {variant: {site: squared output error over squared output}}, biases left out.
 
+    Variants of another shape are left out: their layers stand for no layer of the base.
     windows: (samples, length) token ids, run in one batch.
     """
+    variants = {name: model for name, model in variants.items() if _shape(model) == _shape(base)}
     wrong: dict[str, dict[str, Tensor]] = defaultdict(lambda: defaultdict(lambda: torch.zeros(())))
     whole: dict[str, Tensor] = defaultdict(lambda: torch.zeros(()))
 
@@ -61,3 +63,7 @@ def output_errors(
         }
         for variant, sums in wrong.items()
     }
+
+
+def _shape(model: PreTrainedModel) -> tuple[int, int]:
+    return model.config.num_hidden_layers, model.config.hidden_size
