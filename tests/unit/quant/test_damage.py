@@ -33,7 +33,7 @@ def test_it_is_the_squared_error_on_what_the_base_saw(base: PreTrainedModel) -> 
     handle = base.get_submodule(name).register_forward_hook(lambda _m, args, _o: seen.append(*args))
     found = output_errors(base, {"rtn": other}, WINDOWS)["rtn"]
     handle.remove()
-    exact = seen[0] @ base.get_parameter(f"{name}.weight")
+    exact = (seen[0] @ base.get_parameter(f"{name}.weight")).detach()
     rounded = seen[0] @ other.get_submodule(name).packed.dequantize().t()
     assert found[name] == pytest.approx(
         float((rounded - exact).square().sum() / exact.square().sum()), rel=1e-4
