@@ -54,7 +54,8 @@ def main() -> None:
 
 def _first_tokens(models: dict[str, LoadedModel], rounds: int) -> None:
     engines = {name: Engine(model, slots=1, name=name) for name, model in models.items()}
-    slowest, processor = [], []
+    slowest: list[float] = []
+    processor: list[float] = []
     by_name = {name: list[float]() for name in engines}
     for number in range(rounds + 1):
         request = _request(number, 8, engines["float32"])
@@ -72,8 +73,8 @@ def _first_tokens(models: dict[str, LoadedModel], rounds: int) -> None:
     for engine in engines.values():
         engine.close()
     print(f"first token, three models at once, {PROMPT_TOKENS} prompt tokens, {rounds} rounds")
-    for name, every in by_name.items():
-        print(f"  {name:10} median {_ms(every)}")
+    for name, found in by_name.items():
+        print(f"  {name:10} median {_ms(found)}")
     print(f"  processor  median {_ms(processor)}")
     within = sum(seconds <= TARGET_SECONDS for seconds in slowest)
     print(f"  slowest    median {_ms(slowest)}, largest {1000 * max(slowest):.0f} ms")
