@@ -22,7 +22,8 @@ for name, weight in load_file(sys.argv[1]).items():
     for axis in (0, 1):
         for bits in (8, 4, 3, 2, 1):
             codes, meta = Quantizer.quantize(
-                weight, nbits=bits, group_size=64, axis=axis, device="cpu", bitpack=False
+                weight, nbits=bits, group_size=64, axis=axis, device="cpu", bitpack=False,
+                round_zero=bits == 4,  # as hqq_base_quant_config has it
             )
             for half in (False, True):
                 scale, zero = (
@@ -39,6 +40,7 @@ def solve(group: list[float], bits: int) -> list[float]:
     top = 2**bits - 1
     scale = (max(group) - min(group)) / top
     zero = -min(group) / scale
+    zero = round(zero) if bits == 4 else zero
     found: list[tuple[float, list[float]]] = []
     for _ in range(TURNS + 1):
         codes = [min(max(round(w / scale + zero), 0), top) for w in group]
@@ -129,6 +131,33 @@ def test_the_error_is_the_packages_or_less(tmp_path: Path) -> None:
 def _their_groups(weight: Tensor) -> Tensor:
     """Order of rows in which neighbours are what the package groups along axis 0."""
     return torch.arange(len(weight)).view(GROUP, -1).t().flatten()
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4])
+def test_a_whole_zero_point_keeps_small_columns_where_they_are(bits: int) -> None:
+    """Columns that are small because their inputs are large: what matters is weight times input."""
+    weight = torch.randn(64, 64, generator=torch.Generator().manual_seed(2))
+    inputs = torch.ones(64)
+    inputs[::16] = 100.0
+    weight /= inputs
+    errors = [
+        float(
+            ((Hqq(bits, 64, round_zero=whole).quantize(weight).dequantize() - weight) * inputs)
+            .square()
+            .sum()
+        )
+        for whole in (True, False)
+    ]
+    assert errors[0] < 0.75 * errors[1]
+
+
+def test_zero_points_begin_whole_at_four_bits_as_in_the_package() -> None:
+    weight = matrices()["heavy"][:16]
+    for bits in (2, 3, 4, 8):
+        usual, other = (Hqq(bits, GROUP, round_zero=r) for r in (bits == 4, bits != 4))
+        found = Hqq(bits, GROUP).quantize(weight).dequantize()
+        assert torch.equal(found, usual.quantize(weight).dequantize())
+        assert not torch.equal(found, other.quantize(weight).dequantize())
 
 
 def test_scales_that_are_quantized_twice_stay_those_of_the_first_grid() -> None:

@@ -8,12 +8,12 @@ sub-problem 2), the scale being that of the min-max grid. Needs no data. Zero po
 Differences: codes are chosen last, against scale and zero point as stored; the iteration of the
 least mean |error| is kept group by group, where the authors' package stops all groups together by
 that measure, and the solver stops by chunks of rows; with axis 0 a group holds neighbouring rows
-of a column, not rows that lie out / group_size apart; no zero point is rounded to a whole number.
-Widths need not be multiples of the group. The penalty stays constant, as in the package (0.2.8);
-the article lets it grow by 1.01 a turn, which leaves 3 % more error at one bit where |W| is near 1.
+of a column, not rows that lie out / group_size apart. Widths need not be multiples of
+the group. The penalty stays constant, as in the package (0.2.8); the article lets it grow by 1.01 a
+turn, which leaves 3 % more error at one bit where |W| is near 1.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -54,6 +54,10 @@ class Hqq:
     """Weight of the splitting penalty at the start."""
     kappa: float = 1.0
     """Growth of the penalty a turn; 1.01 in the article, none in the package."""
+
+    round_zero: bool | None = None
+    """Whether the solver begins at whole zero points, so that 0 has a code of its own. It guards
+    weights whose small columns meet large inputs. None: at 4 bits, as in the package."""
 
     needs_calibration = False
 
@@ -98,11 +102,13 @@ class Hqq:
         return layout.store(grid.codes(split), grid, (weight.shape[0], weight.shape[1]))
 
     def _start(self, layout: Affine, split: Tensor, real: Tensor) -> Grid:
-        """Return the min-max grid, the padding left out."""
+        """Return the min-max grid, the padding left out; its zero points whole where asked."""
         inside = real.expand_as(split) > 0
         low = torch.where(inside, split, float("inf")).amin(-1)
         high = torch.where(inside, split, -float("inf")).amax(-1)
-        return layout.grid(low, high)
+        grid = layout.grid(low, high)
+        is_whole = self.bits == 4 if self.round_zero is None else self.round_zero
+        return replace(grid, zero_point=grid.zero_point.round()) if is_whole else grid
 
     def _zero_points(self, split: Tensor, grid: Grid, real: Tensor) -> Tensor:
         """Return the best zero points (out, groups) that the solver meets.
