@@ -53,8 +53,11 @@ class LoadedModel(NamedTuple):
     """Its tokenizer, or None when the folder holds none."""
     path: Path
     """The folder that was read: the one named, or the Hub's cache; or the GGUF file."""
-    note: str = ""
-    """What was done to an artefact of another program, empty for our own and plain models."""
+
+    @property
+    def note(self) -> str:
+        """What was done to an artefact of another program, empty for our own and plain models."""
+        return str(getattr(self.model, "imported_note", ""))
 
 
 def load(
@@ -79,7 +82,8 @@ def load(
         _check_seal(folder)
         model, tokenizer, note = reader.load(folder, dtype)
         _LOG.warning("%s: %s", folder, note)
-        return LoadedModel(model.to(device).eval(), tokenizer, folder, note)
+        model.imported_note = note
+        return LoadedModel(model.to(device).eval(), tokenizer, folder)
     if (folder / gate.ADAPTER_CONFIG).is_file():
         model, base = _load_adapter(folder, dtype)
         tokenizer = load_tokenizer(folder) or load_tokenizer(base)
