@@ -2,7 +2,8 @@
 
 Version 1 stores each zero point less one. A zero point of 0 then becomes the highest code, and
 readers that add one to whole words carry over into the next zero point: such a model is written in
-version 2 only. Scales are float16.
+version 2 only. GPTQModel reads asymmetric models of version 1 from itself alone, so that "auto" is
+version 1 for symmetric models and version 2 for others. Scales are float16.
 """
 
 import importlib.metadata
@@ -51,11 +52,13 @@ class Gptq:
     def write(self, source: Source, kind: str, folder: Path) -> Written:
         """Write the folder."""
         scheme, layers = affine_layers(source, "gptq")
-        version = ("v1" if _fits_v1(layers) else "v2") if kind == "auto" else kind
+        version = ("v1" if scheme.symmetric else "v2") if kind == "auto" else kind
         grades = Grades()
         stored: dict[str, Tensor] = {}
         meant: dict[str, Tensor] = {}
         grades.inputs_of(source)
+        if version == "v1" and not scheme.symmetric:
+            grades.notes.append("GPTQModel refuses asymmetric models of version 1 from others")
         for name, layer in layers.items():
             half = layer.scale.to(torch.float16)
             if not torch.equal(half.to(torch.float32), layer.scale):
