@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -12,6 +13,11 @@ def logits_of(model: Any, batch: Batch) -> Tensor:
     """Return fp32 logits: (rows, tokens, vocabulary), or (rows, classes) of a classifier."""
     mask = {} if batch.mask is None else {"attention_mask": batch.mask}
     return model(input_ids=batch.inputs, use_cache=False, **mask).logits.float()
+
+
+def on_device(model: Any, device: torch.device) -> Any:
+    """Return a model on a device; one that is there is not walked through."""
+    return model if model.device == device else model.to(device)
 
 
 def label_loss(logits: Tensor, batch: Batch) -> Tensor:

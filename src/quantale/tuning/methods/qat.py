@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from quantale.core.errors import UsageError
 from quantale.data.batch import Batch
 from quantale.tuning import wrapping
-from quantale.tuning.losses import label_loss, logits_of, teacher_loss
+from quantale.tuning.losses import label_loss, logits_of, on_device, teacher_loss
 from quantale.tuning.method import Order, Start, Work
 from quantale.tuning.straight_through import Strength, strength_at
 
@@ -83,7 +83,7 @@ class _Training:
         if share == 0:
             return label_loss(logits, batch)
         with torch.no_grad():
-            wanted = logits_of(self._teacher.to(batch.inputs.device), batch)
+            wanted = logits_of(on_device(self._teacher, batch.inputs.device), batch)
         learned = teacher_loss(logits, wanted, batch, self._settings.temperature)
         return learned if share == 1 else share * learned + (1 - share) * label_loss(logits, batch)
 
