@@ -5,34 +5,37 @@
 
 Makes a Llama of that geometry whose linear layers are NF4 with random codes (nothing is quantized:
 memory and time do not depend on the numbers), puts adapters of rank 16 on q, k, v and o, and trains
-some steps on random tokens. Blocks of a MiB and more are mapped, because glibc's heap keeps holes
-between activations and the parts of dequantized weights. Prints one JSON line. `--plan` prints the
-arithmetic alone. Where there is a GPU the model goes there and torch's own peak is what counts.
+some steps on random tokens in the project's own loop. The prediction is that of `quantale plan`:
+one step on tensors without data. Blocks of a MiB and more are mapped, as in every training over
+packed weights. Prints one JSON line. `--plan` predicts alone. The peak is the kernel's own, reset
+when the model is there and read when the loop has ended; where there is a GPU the model goes there
+and torch's own peak is what counts.
 """
 
 import argparse
 import json
 import sys
-import time
+import tempfile
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import LlamaForCausalLM, PreTrainedModel
 
 from benchmarks.scale import GEOMETRIES
-from quantale.core import heap
+from quantale.core.progress import Silent
 from quantale.data.batch import Batch
-from quantale.evaluation.memory import watching
-from quantale.quant.formats.codebook import Codebook
-from quantale.quant.hf import mark_quantized, swap
-from quantale.quant.linear import PackedModule, parameters
+from quantale.evaluation.memory import kernel_peak, reset_peak, resident
+from quantale.quant.blank import pack_blank
+from quantale.quant.linear import parameters
 from quantale.quant.methods.nf4 import Nf4
-from quantale.quant.sites import LINEAR_ROLES, list_sites
-from quantale.quant.stored import StoredSite
-from quantale.tuning.memory import Predicted, Trained, geometry_of, predict, resident_bytes
-from quantale.tuning.method import Start
+from quantale.quant.whole import Methods
+from quantale.tuning.footprint import Footprint, Step, footprint
+from quantale.tuning.loop import train
+from quantale.tuning.method import Start, Work
 from quantale.tuning.methods.lora import Lora
+from quantale.tuning.settings import TrainData, TrainResult, TrainSettings
 
 SCALE = 0.02
 TARGETS = "q_proj,k_proj,v_proj,o_proj"
@@ -49,76 +52,72 @@ def main() -> int:
     parser.add_argument("--dropout", type=float, default=0.0)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--checkpointing", action="store_true")
-    parser.add_argument("--plan", action="store_true", help="print the arithmetic alone")
+    parser.add_argument("--plan", action="store_true", help="predict alone")
     given = parser.parse_args()
-    heap.map_blocks(2**20)
-    with torch.device("meta"):
-        model = LlamaForCausalLM(GEOMETRIES[given.geometry].config())
-    pack_empty(model.to(getattr(torch, given.dtype)))
-    lora = Lora(rank=given.rank, alpha=32.0, dropout=given.dropout, targets=TARGETS)
-    device = "cuda" if torch.cuda.is_available() and not given.plan else "cpu"
-    if not given.plan:
-        fill(model, device)
-    work = lora.begin(Start(model, base="random weights"))
-    trainable = sum(p.numel() for p in work.objective.trainable(model).values())
-    predicted = prediction(model, trainable, given)
     found: dict[str, Any] = {
         "geometry": given.geometry,
-        "parameters": parameters(model),
-        "trainable": trainable,
+        "parameters": parameters(packed(given)),
         "batch": given.batch,
         "length": given.length,
-        "predicted": asdict(predicted),
+        **prediction(given),
     }
     if given.plan:
-        print(json.dumps(found | {"predicted_peak_bytes": predicted.peak}))
+        print(json.dumps(found))
         return 0
-    if given.checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-        model.enable_input_require_grads()
-    measured, seconds, losses = trained(work, given, device)
-    expected = predicted.peak - (predicted.process if device == "cuda" else 0)
+    ratio = compare(found, given)
+    print(json.dumps(found))
+    return int(abs(ratio - 1) > 0.15)
+
+
+def packed(given: argparse.Namespace) -> PreTrainedModel:
+    """Return the model on "meta", its linear layers packed."""
+    with torch.device("meta"):
+        model = LlamaForCausalLM(GEOMETRIES[given.geometry].config())
+        pack_blank(model.to(getattr(torch, given.dtype)), Methods(Nf4(group_size=64)))
+    return model
+
+
+def adapted(model: PreTrainedModel, given: argparse.Namespace) -> Work:
+    """Put the adapters on."""
+    lora = Lora(rank=given.rank, alpha=32.0, dropout=given.dropout, targets=TARGETS)
+    return lora.begin(Start(model, base="random weights"))
+
+
+def prediction(given: argparse.Namespace) -> dict[str, Any]:
+    """Return what `quantale plan` says of it, without and with the process."""
+    with torch.device("meta"):
+        work = adapted(packed(given), given)
+    found: Footprint = footprint(
+        work,
+        Step(
+            given.batch,
+            given.length,
+            precision="fp32",
+            gradient_checkpointing=given.checkpointing,
+        ),
+    )
+    here = resident()
+    return {"predicted": asdict(found), "predicted_peak_bytes": found.peak + here, "process": here}
+
+
+def compare(found: dict[str, Any], given: argparse.Namespace) -> float:
+    """Train, add what was measured, and return measured over predicted."""
+    model = packed(given)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    fill(model, device)
+    result, peak = trained(adapted(model, given), given)
+    if device == "cuda":
+        found["predicted_peak_bytes"] -= found["process"]
+        peak = result.cost.device_peak_bytes or 0
+    ratio = peak / found["predicted_peak_bytes"]
     found |= {
         "device": device,
-        "predicted_peak_bytes": expected,
-        "measured_peak_bytes": measured,
-        "measured_over_predicted": measured / expected,
-        "seconds_a_step": seconds / given.steps,
-        "losses": losses,
+        "measured_peak_bytes": peak,
+        "measured_over_predicted": ratio,
+        "seconds_a_step": result.cost.seconds / given.steps,
+        "validation_loss": result.best_loss,
     }
-    print(json.dumps(found))
-    return int(abs(measured / expected - 1) > 0.15)
-
-
-def prediction(model: PreTrainedModel, trainable: int, given: argparse.Namespace) -> Predicted:
-    """Return the arithmetic for a model that is there, on "meta" or in memory."""
-    itemsize = model.dtype.itemsize
-    packed = [m.shape for m in model.modules() if isinstance(m, PackedModule)]
-    how = Trained(
-        batch=given.batch,
-        length=given.length,
-        trainable=trainable,
-        rank=given.rank,
-        dropout=given.dropout > 0,
-        checkpointing=given.checkpointing,
-        itemsize=itemsize,
-    )
-    largest = max((rows * width for rows, width in packed), default=0) * itemsize
-    return predict(geometry_of(model.config), resident_bytes(model), largest, how)
-
-
-def pack_empty(model: PreTrainedModel) -> None:
-    """Put empty NF4 layers where the linear layers of the blocks are."""
-    layout = Nf4(group_size=64).quantize(torch.zeros(1, 64)).format
-    assert isinstance(layout, Codebook)
-    sites = [
-        StoredSite(site.name, site.role, "nf4", site.shape, layout, bias=False)
-        for site in list_sites(model)
-        if site.role in LINEAR_ROLES
-    ]
-    for site in sites:
-        swap(model, site)
-    mark_quantized(model, sites)
+    return ratio
 
 
 def fill(model: PreTrainedModel, device: str) -> None:
@@ -141,27 +140,32 @@ def fill(model: PreTrainedModel, device: str) -> None:
                     rows.copy_(torch.randn(rows.shape, generator=generator) * SCALE)
 
 
-def trained(work: Any, given: argparse.Namespace, device: str) -> tuple[int, float, list[float]]:
-    """Train some steps; returns peak bytes, seconds and the losses."""
-    model = work.model.train()
-    weights = list(work.objective.trainable(model).values())
-    optimizer = torch.optim.AdamW(weights, lr=2e-4, fused=True)
+def trained(work: Work, given: argparse.Namespace) -> tuple[TrainResult, int]:
+    """Train some steps with a validation behind them; returns the kernel's peak too."""
     generator = torch.Generator().manual_seed(1)
-    losses = []
-    started = time.perf_counter()
-    with watching() as peak:
-        for _ in range(given.steps):
-            shape = (given.batch, given.length + 1)
-            rows = torch.randint(model.config.vocab_size, shape, generator=generator)
-            loss = work.objective.loss(model, Batch.of_rows(rows).to(torch.device(device)))
-            loss.backward()
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            losses.append(float(loss.detach()))
-            print(f"loss {losses[-1]:.4f}", file=sys.stderr, flush=True)
-    seconds = time.perf_counter() - started
-    resident = torch.cuda.max_memory_allocated() if device == "cuda" else peak.resident
-    return resident, seconds, losses
+    vocabulary = GEOMETRIES[given.geometry].vocabulary
+
+    def batch(number: int) -> Batch:
+        del number
+        shape = (given.batch, given.length + 1)
+        return Batch.of_rows(torch.randint(vocabulary, shape, generator=generator))
+
+    settings = TrainSettings(
+        steps=given.steps,
+        learning_rate=2e-4,
+        min_learning_rate=0.0,
+        warmup_steps=0,
+        evaluate_every=given.steps,
+        checkpoint_every=given.steps,
+        precision="fp32",
+        gradient_checkpointing=given.checkpointing,
+        maps=work.maps,
+    )
+    reset_peak()
+    with tempfile.TemporaryDirectory() as folder:
+        data = TrainData(batch, [batch(0)])
+        result = train(work.model, work.objective, data, settings, Path(folder), Silent())
+    return result, kernel_peak()
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typer import Option
 from quantale.cli.arguments import check_models, folder_name
 from quantale.cli.options import Debug, Json, Out, Resume, Seed
 from quantale.cli.terminal import Terminal, pairs, table
+from quantale.core.errors import GateError
 from quantale.stages.requests import LadderRequest
 
 _COLUMNS = (
@@ -48,7 +49,7 @@ def ladder(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Climb from quantizing MODEL to training it, and stop where the loss is small enough."""
+    """Climb from quantizing MODEL to training it, as far as the loss asks; none fits: exit 10."""
     check_models([model])
     terminal = Terminal(as_json, debug)
     folder = out or Path("runs") / folder_name(model, f"ladder-{bits}")
@@ -58,3 +59,10 @@ def ladder(
     with terminal.progress() as progress:
         result = climb(request, folder, resume=resume, progress=progress)
     terminal.result(result, f"{table(result['rungs'], _COLUMNS)}\n\n{pairs(result)}")
+    if not result["met"]:
+        best = min(row["rise_high"] for row in result["rungs"])
+        raise GateError(
+            f"no rung stays below a rise of {loss:.2%}; the best is known to lie below "
+            f"{best:+.2%}, {result['chosen']} is kept in {result['out']}; allow a larger --loss, "
+            "more --bits or more --steps"
+        )

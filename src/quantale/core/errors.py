@@ -56,6 +56,12 @@ class HubError(QuantaleError):
     exit_code = 8
 
 
+class GateError(QuantaleError):
+    """A result that was made and written, and does not keep what it was asked to keep."""
+
+    exit_code = 10
+
+
 def nearest(name: str, choices: Iterable[str]) -> str:
     """Return "; did you mean 'x'?" for the closest choice, or an empty string."""
     found = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.6)

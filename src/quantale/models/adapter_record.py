@@ -106,6 +106,17 @@ def record_base(folder: Path, base: str | Path, *, training_seed: int | None = N
     write_json(folder / RECORD, {"version": _VERSION, **vars(record)})
 
 
+def move_base(folder: Path, base: Path) -> None:
+    """Let an adapter folder name another place of the same base; raises ModelFileError."""
+    record = read_record(folder)
+    if model_digest(base) != record.sha256:
+        raise ModelFileError(f"{base}: is not the model that the adapter of {folder} lies over")
+    record_base(folder, base, training_seed=record.training_seed)
+    path = folder / gate.ADAPTER_CONFIG
+    values = gate.read_json_object(path)
+    write_json(path, {**values, "base_model_name_or_path": read_record(folder).base})
+
+
 def adapter_files(folder: Path) -> list[Path]:
     """Return the files that make an adapter what it is."""
     return [folder / gate.ADAPTER_CONFIG, folder / gate.ADAPTER_WEIGHTS, folder / RECORD]

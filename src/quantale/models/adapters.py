@@ -84,10 +84,16 @@ def write_adapter(model: Any, folder: Path) -> None:
 
 
 def adapter_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Return the tensors of a model's adapter under the names that peft stores."""
+    """Return the tensors of a model's adapter under the names that peft stores, on the CPU."""
+    found = adapter_parts(model)
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in found.items()}
+
+
+def adapter_parts(model: nn.Module) -> dict[str, Tensor]:
+    """Return the same tensors where they are, which may be the device "meta"."""
     found = get_peft_model_state_dict(model, save_embedding_layers=False)
     named = {_PREFIX + name.removeprefix(_PREFIX): tensor for name, tensor in found.items()}
-    return {name: named[name].detach().cpu().contiguous() for name in sorted(named)}
+    return {name: named[name] for name in sorted(named)}
 
 
 def adapter_config(model: nn.Module) -> LoraConfig:

@@ -22,6 +22,7 @@ from quantale.core.records import read_json, write_json
 from quantale.core.run import Run, RunKey
 from quantale.data.documents import Documents
 from quantale.evaluation.stats import Verdict, judge
+from quantale.models.adapter_record import base_of, is_adapter, move_base
 from quantale.quant.save import PROOF_DTYPE, verify_saves
 from quantale.stages.calibration import CalibrationText
 from quantale.stages.corpus import Corpus, open_parts
@@ -29,7 +30,7 @@ from quantale.stages.heal import Budget
 from quantale.stages.paired import pair
 from quantale.stages.quantize import Source, quantize_stage, source_of
 from quantale.stages.requests import LadderRequest
-from quantale.stages.rungs import Rung, rungs
+from quantale.stages.rungs import PTQ, Rung, rungs
 from quantale.stages.tune import Tuned, tune_stage, tuning_of
 
 VERSION = 1
@@ -56,8 +57,9 @@ def ladder(
 ) -> dict[str, Any]:
     """Climb into `out`: rungs/NAME each a sealed run, and chosen/ with model and ladder.json.
 
-    Rungs that are there already are not made again. Raises UsageError for bits or a rung that
-    there are not, DataError without enough validation documents.
+    An adapter is chosen together with the packed model under it, in chosen/base. Rungs that are
+    there already are not made again. Raises UsageError for bits or a rung that there are not,
+    DataError without enough validation documents.
     """
     budget = Budget(request.steps, request.batch_size)
     listed = _until(rungs(request.bits, budget), request.stop_after)
@@ -131,10 +133,7 @@ def _make(climb: _Climb, rung: Rung) -> Run:
     if section is None:
         return _quantized(climb, rung.variant)
     is_within = tuning_of(section).order == "within"
-    source = climb.source
-    if not is_within:
-        made = _quantized(climb, rung.variant.model_copy(update={"tune": None}))
-        source = Source(made.path, made.digest)
+    source = climb.source if is_within else _below(climb, rung)
     plan = Tuned(
         section=section,
         source=source,
@@ -147,13 +146,22 @@ def _make(climb: _Climb, rung: Rung) -> Run:
     return tune_stage(plan, out, resume=climb.resume, progress=climb.progress)
 
 
+def _below(climb: _Climb, rung: Rung) -> Source:
+    """Return the packed model that a rung goes on with; it is there, or made again if it is ptq."""
+    if rung.after == PTQ:
+        made = _quantized(climb, rung.variant.model_copy(update={"tune": None}))
+    else:
+        made = runs.open_run(climb.out / "rungs" / rung.after)
+    return Source(_model_of(made), made.digest)
+
+
 def _quantized(climb: _Climb, variant: VariantSection) -> Run:
     """Return the sealed run of the first rung, which later ones begin with."""
     return quantize_stage(
         climb.source,
         variant,
         CalibrationText(climb.corpus.train, _WINDOWS, None, climb.seed),
-        climb.out / "rungs" / "ptq",
+        climb.out / "rungs" / PTQ,
         resume=climb.resume,
         progress=climb.progress,
         verify=False,
@@ -176,11 +184,19 @@ def _chosen(
     target = climb.out / "chosen"
     if runs.sealed(target, key) is None:
         with runs.making(target, key, resume=climb.resume) as folder:
-            shutil.copytree(_model_of(run), folder / "model", ignore=_records)
+            _copy(_model_of(run), folder)
             write_json(folder / "ladder.json", record)
             summary = read_json(run.path / "summary.json")
             verify_saves({folder / "model": summary["logits_sha256"]}, PROOF_DTYPE)
     return {"out": str(target / "model"), "chosen": best["rung"], **record}
+
+
+def _copy(model: Path, folder: Path) -> None:
+    """Copy a model to `model`; what an adapter lies over is copied to `base`."""
+    shutil.copytree(model, folder / "model", ignore=_records)
+    if is_adapter(model):
+        shutil.copytree(base_of(model), folder / "base", ignore=_records)
+        move_base(folder / "model", folder / "base")
 
 
 def _records(folder: str, names: list[str]) -> list[str]:

@@ -1,9 +1,9 @@
 """What a recipe will need, before it starts: memory, time and disk of every model that is made.
 
-Memory of a training comes from a forward pass on tensors without data (`tuning/footprint.py`), its
-time from ten real steps on random tokens, cut to few rows where a whole batch is large. Quantizing
-is tried on a model of one block, and time and bytes are taken times the number of blocks. Measuring
-and the page are not part of it.
+Memory of a training comes from a step on tensors without data (`tuning/footprint.py`), its time
+from ten real steps on random tokens, cut to few rows where a whole batch is large. Quantizing is
+tried on a model of one block, and its time is taken times the number of blocks. Bytes on disk are
+those of the files that would be written. Measuring and the page are not part of it.
 """
 
 import shutil
@@ -17,7 +17,8 @@ from quantale.core.recipe import Recipe
 from quantale.core.recipe_variants import VariantSection
 from quantale.evaluation.memory import resident
 from quantale.stages.plan_quantizing import predict_quantizing
-from quantale.stages.plan_training import Training, predict_training
+from quantale.stages.plan_training import predict_training
+from quantale.stages.plan_work import Training
 from quantale.stages.planned_model import PlannedModel, planned_model
 from quantale.stages.train import set_threads
 from quantale.stages.tune import tuning_of

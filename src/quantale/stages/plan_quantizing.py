@@ -9,7 +9,9 @@ from quantale.core.errors import UsageError
 from quantale.core.recipe import Recipe
 from quantale.core.recipe_variants import VariantSection
 from quantale.models.blocks import find_blocks
-from quantale.quant.whole import quantize_model
+from quantale.models.sizes import file_bytes
+from quantale.quant.whole import Methods, quantize_model
+from quantale.stages.plan_work import packed_tensors, stored_dtype
 from quantale.stages.planned_model import PlannedModel
 from quantale.stages.variants import make_methods
 
@@ -19,37 +21,33 @@ _SAMPLES = 4
 """Calibration windows that are tried; further ones are counted in forward passes."""
 _PASSES = 3
 """Forward passes a window: to gather inputs, to gather their squares, and to go on."""
-_RULE_BITS = 8
-"""Bits that are assumed where rules alone decide and no single block can stand for all."""
+_LARGEST = 3e8
+"""Parameters of one block with embeddings and head that are built to be tried."""
 
 
 def predict_quantizing(
     recipe: Recipe, variant: VariantSection, model: PlannedModel, process: int
 ) -> dict[str, Any]:
     """Return memory, time and disk of one variant; time is None where one block is too much."""
-    tried = _try_one_block(recipe, variant, model)
-    if tried is None:
-        bits = variant.bits or _RULE_BITS
-        disk, seconds = int(model.parameters * (bits + 1) / 8), None
-    else:
-        disk, seconds = tried
+    methods = make_methods(variant)
+    seconds = _try_one_block(recipe, methods, model)
     return {
         "stage": f"quantize/{variant.name}",
         "method": variant.method or "rules",
-        "basis": "one block" if tried is not None else "bits alone",
+        "basis": "formats" if seconds is None else "one block",
         "seconds": seconds,
         "peak_memory_bytes": process + _peak(model),
-        "disk_bytes": disk,
+        "disk_bytes": file_bytes(packed_tensors(model, methods, stored_dtype(model, variant))),
     }
 
 
-def _try_one_block(
-    recipe: Recipe, variant: VariantSection, model: PlannedModel
-) -> tuple[int, float] | None:
-    """Return bytes and seconds of the whole model, from one of a single block."""
-    methods, calibration = make_methods(variant), recipe.calibration
+def _try_one_block(recipe: Recipe, methods: Methods, model: PlannedModel) -> float | None:
+    """Return the seconds of the whole model, from those of a single block."""
+    calibration = recipe.calibration
     context = int(model.config.max_position_embeddings)
     length = min(calibration.length or context, context, 2048)
+    if model.block_parameters > _LARGEST:
+        return None
     small = model.build(1).eval()
     block = find_blocks(small)[1][0]
     weights = sum(p.numel() for p in block.parameters())
@@ -65,9 +63,7 @@ def _try_one_block(
         quantize_model(small, methods, windows)
     except UsageError:
         return None  # a rule that names another block
-    seconds = time.perf_counter() - started + more
-    one, all_of_it = _bytes(find_blocks(small)[1][0]), _bytes(small)
-    return all_of_it + (model.layers - 1) * one, seconds * model.layers
+    return (time.perf_counter() - started + more) * model.layers
 
 
 @torch.no_grad()
@@ -76,12 +72,6 @@ def _forward_seconds(model: Any, window: torch.Tensor) -> float:
     started = time.perf_counter()
     model(input_ids=window)
     return time.perf_counter() - started
-
-
-def _bytes(module: Any) -> int:
-    """Return the bytes of all tensors, shared ones once."""
-    tensors = [*module.parameters(), *module.buffers()]
-    return sum({t.data_ptr(): t.nbytes for t in tensors}.values())
 
 
 def _peak(model: PlannedModel) -> int:

@@ -2,86 +2,54 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from quantale.core.errors import QuantaleError, UsageError
-from quantale.core.recipe import Recipe
 from quantale.core.recipe_training import TrainSection
-from quantale.core.recipe_variants import PRETRAINED, VariantSection
+from quantale.core.recipe_variants import VariantSection
 from quantale.data.batch import Batch
+from quantale.models.sizes import file_bytes
 from quantale.stages.corpus import open_corpus
-from quantale.stages.planned_model import PlannedModel
+from quantale.stages.plan_disk import checkpoint_bytes
+from quantale.stages.plan_work import Begun, Training, begin, begin_blank
 from quantale.stages.train import corpus_tokenizer
 from quantale.stages.training_data import training_data
 from quantale.stages.training_length import train_settings
-from quantale.stages.tune import tuning_of
-from quantale.stages.variants import make_methods
-from quantale.tuning.footprint import Footprint, Step, footprint, imagined
-from quantale.tuning.method import Start, Work
-from quantale.tuning.methods.full import Full
+from quantale.tuning.footprint import Footprint, footprint
 from quantale.tuning.probe import tokens_per_second
 from quantale.tuning.settings import TrainData
 
-_BITS_BESIDE = 0.25
-"""Bits a weight that scales and zero points are assumed to take."""
-
-
-@dataclass(frozen=True)
-class Training:
-    """One training of a recipe."""
-
-    name: str
-    """"train" or "tune/NAME"."""
-    recipe: Recipe
-    section: TrainSection
-    model: PlannedModel
-    quantized: VariantSection | None = None
-    """What quantizes the base before or in the training."""
-
-    def step(self, section: TrainSection, tokens: int) -> Step:
-        """Return what decides the memory of a step."""
-        return Step(
-            section.batch_size,
-            tokens,
-            section.optimizer,
-            section.precision,
-            section.gradient_checkpointing,
-            self.model.classifies,
-        )
+_QLORA = VariantSection(name="qlora", method="nf4")
+"""What a base is packed by where adapters are proposed."""
+_TOO_MUCH = 1e12
+"""Floating-point operations of one row forward and backward that are not tried any more."""
 
 
 def predict_training(training: Training, process: int, limit: int) -> dict[str, Any]:
-    """Return memory by part, time and disk; where it does not fit in `limit`, what would."""
+    """Return memory by part, time and disk; where it does not fit in `limit`, what would.
+
+    Memory and disk are None for a training that cannot be begun without its data.
+    """
     section, tokens = training.section, training.model.length
     settings = train_settings(section, training.recipe.seed, _data(training))
-    found, basis = _footprint(training, section, tokens)
+    begun, found = _counted(training, tokens)
     peak = None if found is None else found.peak + process
     fits = peak is None or peak <= limit
-    speed = None
-    if fits:
-        model = training.model.build()
-        speed = tokens_per_second(
-            _begun(training, model),
-            section,
-            model.config,
-            tokens,
-            classifies=training.model.classifies,
-        )
+    speed = _speed(training, tokens) if fits and begun is not None else None
     seen = settings.steps * section.batch_size * section.accumulation * tokens
     return {
         "stage": training.name,
         "method": section.method,
-        "basis": basis,
+        "basis": "unknown" if found is None else "method",
         "steps": settings.steps,
         "tokens": seen,
         "tokens_per_s": speed,
         "seconds": None if speed is None else seen / speed,
         "peak_memory_bytes": peak,
         "memory": None if found is None else {**dataclasses.asdict(found), "process": process},
-        "disk_bytes": None if found is None else found.weights,
-        "checkpoints_bytes": None if found is None else 2 * (2 * found.best + found.optimizer),
+        "disk_bytes": None if begun is None else file_bytes(begun.written),
+        "checkpoints_bytes": None if begun is None else checkpoint_bytes(begun.weights, settings),
         "would_fit": [] if fits else list(_remedies(training, tokens, process, limit)),
     }
 
@@ -104,66 +72,39 @@ def _nothing(number: int) -> Batch:
     raise UsageError(f"batch {number} was asked of a plan")
 
 
-def _footprint(
-    training: Training, section: TrainSection, tokens: int
-) -> tuple[Footprint | None, str]:
-    """Return the memory, and what it rests on: the method itself, or full fine-tuning.
+def _counted(training: Training, tokens: int) -> tuple[Begun | None, Footprint | None]:
+    """Return the training as it begins, and its memory.
 
-    None for a model that cannot work on tensors without data: a plan is no reason to fail.
+    None for a method or model that cannot do without data: a plan is no reason to fail.
     """
-    step = training.step(section, tokens)
-    with imagined():
-        found, basis = _of(lambda model: _begin(training, model), training, step), "method"
-        if found is None:  # it wants real or packed weights: full fine-tuning needs the most
-            found = _of(lambda model: Full().begin(Start(model)), training, step)
-            basis = "as full fine-tuning"
-    return (None, "unknown") if found is None else (_with_others(training, found), basis)
-
-
-def _of(begin: Callable[[Any], Work], training: Training, step: Step) -> Footprint | None:
-    """Return the memory of some work, None where it cannot do without data."""
     try:
-        work = begin(training.model.build())
-        return footprint(work.model, work.objective, step)
+        begun = begin(training)
     except (QuantaleError, RuntimeError):
+        return None, None
+    try:
+        return begun, footprint(begun.work, training.step(tokens), begun.teacher)
+    except (QuantaleError, RuntimeError):
+        return begun, None
+
+
+def _speed(training: Training, tokens: int) -> float | None:
+    """Return tokens a second, None where ten steps would take too long."""
+    model = training.model
+    if 6 * model.parameters * tokens > _TOO_MUCH:
         return None
+    return tokens_per_second(
+        begin_blank(training),
+        training.section,
+        model.config,
+        tokens,
+        classifies=model.classifies,
+    )
 
 
-def _peak(training: Training, section: TrainSection, tokens: int) -> float:
+def _peak(training: Training, tokens: int) -> float:
     """Return the peak without the process, infinite where it is unknown."""
-    found, _ = _footprint(training, section, tokens)
+    _, found = _counted(training, tokens)
     return math.inf if found is None else found.peak
-
-
-def _begun(training: Training, model: Any) -> Work:
-    """Begin the method on real weights, or full fine-tuning where it wants others."""
-    try:
-        return _begin(training, model)
-    except (QuantaleError, RuntimeError):
-        return Full().begin(Start(training.model.build()))
-
-
-def _begin(training: Training, model: Any) -> Work:
-    tuning = tuning_of(training.section)
-    methods = None if training.quantized is None else make_methods(training.quantized)
-    teacher = training.model.build().requires_grad_(False) if tuning.needs_teacher else None
-    seed = training.recipe.seed
-    within = methods if tuning.order == "within" else None
-    return tuning.begin(Start(model, teacher, within, seed, base=PRETRAINED))
-
-
-def _with_others(training: Training, found: Footprint) -> Footprint:
-    """Add a teacher, and count frozen weights of a quantized base in their bits."""
-    tuning, variant = tuning_of(training.section), training.quantized
-    if tuning.needs_teacher:
-        found = dataclasses.replace(found, others=4 * training.model.parameters + found.logits)
-    if variant is not None and tuning.order == "quantize-first" and variant.bits is not None:
-        model = training.model
-        ends = model.config.vocab_size * model.config.hidden_size * 4
-        frozen = max(0, found.weights - found.gradients - ends)
-        packed = int(frozen / 32 * (variant.bits + _BITS_BESIDE))
-        found = dataclasses.replace(found, weights=found.weights - frozen + packed)
-    return found
 
 
 def _remedies(
@@ -176,19 +117,25 @@ def _remedies(
     """
     for kind in _kinds(training.section):
         for changes in kind:
-            section = training.section.model_copy(update=changes)
-            peak = _peak(training, section, tokens) + process
+            peak = _peak(_with(training, changes), tokens) + process
             if peak <= limit:
                 yield {"change": _shown(changes), "peak_memory_bytes": peak}
                 break
     for shorter in _halves(tokens, 32):
-        peak = _peak(training, training.section, shorter) + process
+        peak = _peak(training, shorter) + process
         if peak <= limit:
             yield {"change": f"rows of {shorter} tokens", "peak_memory_bytes": peak}
             break
-    packed = _packed_peak(training, tokens) + process
+    adapters = {"method": "lora", "settings": {"rank": 16}, "teacher": None}
+    qlora = dataclasses.replace(_with(training, adapters), quantized=_QLORA)
+    packed = _peak(qlora, tokens) + process
     if packed <= limit:
         yield {"change": "nf4 base, lora of rank 16 (QLoRA)", "peak_memory_bytes": packed}
+
+
+def _with(training: Training, changes: Mapping[str, Any]) -> Training:
+    section = training.section.model_copy(update=changes)
+    return dataclasses.replace(training, section=section)
 
 
 def _kinds(section: TrainSection) -> list[list[dict[str, Any]]]:
@@ -214,27 +161,3 @@ def _halves(number: int, least: int) -> list[int]:
 
 def _shown(changes: Mapping[str, Any]) -> str:
     return ", ".join(f"{key}: {str(value).lower()}" for key, value in changes.items())
-
-
-def _packed_peak(training: Training, tokens: int) -> int:
-    """Return the peak of QLoRA on the same batch: rank 16 on all linears of the blocks."""
-    with imagined():
-        model = training.model.build()
-        linears = _block_matrices(model)
-        model.requires_grad_(False)
-        for weight in linears:
-            weight.requires_grad_(True)
-        found = footprint(model, Full(), training.step(training.section, tokens))
-    base = sum(w.numel() for w in linears)
-    adapters = sum(16 * sum(w.shape) for w in linears)
-    packed = found.weights - 4 * base + int(base * 4.5 / 8)
-    return packed + 4 * adapters * 5 + found.activations + found.logits
-
-
-def _block_matrices(model: Any) -> list[Any]:
-    ends = {id(model.get_input_embeddings().weight)}
-    head = model.get_output_embeddings()
-    if head is not None:
-        ends.add(id(head.weight))
-    named = model.named_parameters()
-    return [p for name, p in named if p.dim() == 2 and id(p) not in ends and ".wpe" not in name]

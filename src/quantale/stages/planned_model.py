@@ -27,9 +27,21 @@ class PlannedModel:
     """Tokens of a training row."""
 
     @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights in the file; what is trained or built anew is in float32."""
+        found = getattr(self.config, "dtype", None)
+        return found if isinstance(found, torch.dtype) else torch.float32
+
+    @property
     def layers(self) -> int:
         """Transformer blocks."""
         return int(self.config.num_hidden_layers)
+
+    @property
+    def block_parameters(self) -> int:
+        """Parameters of the model with a single block."""
+        with torch.device("meta"):
+            return sum(p.numel() for p in self.build(1).parameters())
 
     def build(self, layers: int | None = None) -> Any:
         """Return a model with random fp32 weights, of all or some blocks; real, fake or meta."""

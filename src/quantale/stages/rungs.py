@@ -32,7 +32,9 @@ _WITHIN: dict[str, dict[str, Any]] = {
     **{str(n): {"method": "rtn", "bits": n, "group_size": _GROUP} for n in range(2, 9)},
 }
 """What a model is trained through, step by step: methods that take little time."""
-_HEAL_RATE, _QAT_RATE = 1e-2, 1e-3
+_HEAL_RATE, _ADAPTER_RATE, _QAT_RATE = 1e-2, 2e-3, 1e-3
+PTQ = "ptq"
+"""The name of the first rung, which quantizes and trains nothing."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class Rung:
     name: str
     variant: VariantSection
     """What is quantized, and the training that goes with it."""
+    after: str = PTQ
+    """The rung whose model a training of packed weights begins with."""
 
 
 def rungs(bits: str, budget: Budget) -> list[Rung]:
@@ -51,13 +55,15 @@ def rungs(bits: str, budget: Budget) -> list[Rung]:
     """
     if bits not in _ROUNDED:
         raise UsageError(f"bits are {', '.join(sorted(_ROUNDED))}; {bits!r} came")
-    plain = VariantSection(name="ptq", **_ROUNDED[bits])
+    plain = VariantSection(name=PTQ, **_ROUNDED[bits])
     heal = taught_section("heal", {"parts": "scales,zeros"}, _HEAL_RATE, budget)
     whole = taught_section("heal", {}, _HEAL_RATE, budget)
+    beside = taught_section("heal", {"parts": "adapters"}, _ADAPTER_RATE, budget)
     aware = taught_section("qat", {"teacher_weight": 1.0}, _QAT_RATE, budget)
     return [
-        Rung("ptq", plain),
+        Rung(PTQ, plain),
         Rung("scales", plain.model_copy(update={"name": "scales", "tune": heal})),
         Rung("heal", plain.model_copy(update={"name": "heal", "tune": whole})),
+        Rung("adapters", plain.model_copy(update={"name": "adapters", "tune": beside}), "heal"),
         Rung("qat", VariantSection(name="qat", tune=aware, **_WITHIN[bits])),
     ]

@@ -139,13 +139,13 @@ def run_training(job: TrainJob, start: Start, folder: Path, progress: Progress) 
     data = training_data(section, job.corpus, tokenizer, context, job.seed)
     for line in _warnings(data.record, job.corpus):
         progress.note(line)
-    work = tuning.begin(start)
+    work = tuning.begin(replace(start, sample=data.batches(0).inputs))
     trained = work.objective.trainable(work.model).values()
     counts = {
         "parameters": parameters(work.model),
         "trainable_parameters": sum(p.numel() for p in trained),
     }
-    settings = train_settings(section, job.seed, data)
+    settings = replace(train_settings(section, job.seed, data), maps=work.maps)
     if section.epochs is not None:
         progress.note(f"{section.epochs:g} epochs are {settings.steps} steps")
     result = train(work.model, work.objective, data, settings, folder, progress)

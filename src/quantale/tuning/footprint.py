@@ -1,24 +1,27 @@
-"""The memory that a training needs, from a forward pass that computes nothing.
+"""The memory that a training needs, from one step that computes nothing.
 
-The model runs on torch's fake tensors, which have shapes and dtypes and no data: what autograd
-would keep for the backward pass is then counted tensor by tensor, of a model of any size, in
-seconds. Weights, gradients and optimizer follow from the trainable parameters.
+The model runs forward and backward on tensors that have shapes and dtypes and no data (see
+`tuning/live_bytes.py`): what is there at the fullest moment is then known for a model of any size,
+method and format, with what autograd keeps, what comes and goes on the way, packed weights that are
+dequantized and blocks that are computed again. Moments and the best weights follow from the
+trainable parameters.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 
+from quantale.core.heap import KEPT
 from quantale.core.recipe_training import Optimizer, Precision
 from quantale.data.batch import Batch
+from quantale.tuning.live_bytes import LiveBytes, counting, materialize
+from quantale.tuning.method import Work
 from quantale.tuning.precision import Arithmetic
 from quantale.tuning.recompute import recomputing
-from quantale.tuning.settings import Objective
+from quantale.tuning.settings import MAPPED
 
 _LARGE = 4096
 """Numbers from which 8-bit optimizers keep a weight's moments in 8 bits."""
@@ -39,6 +42,8 @@ class Step:
     gradient_checkpointing: bool = False
     classes: bool = False
     """Whether a row has a class in place of a target a token."""
+    accumulation: int = 1
+    """Forward passes an optimizer step."""
 
 
 @dataclass(frozen=True)
@@ -46,56 +51,131 @@ class Footprint:
     """Bytes of one training, part by part."""
 
     weights: int
-    """Of the model, trained or not."""
+    """Of the model, trained or not, with its buffers."""
     gradients: int
+    """Of all trainable weights."""
     optimizer: int
     """Both moments."""
     best: int
     """The copy of the best weights until now."""
     activations: int
-    """What the backward pass needs."""
-    logits: int
-    """Gradients of the logits, at the start of the backward pass."""
+    """What the backward pass begins with: what autograd keeps, the logits, the loss."""
+    step: int
+    """The most that a step adds: activations, gradients, and what comes and goes."""
+    validation: int
+    """The most that a validation adds, with a second copy of the best weights."""
+    holes: int
+    """What the C library's heap holds besides, between tensors that stay."""
     others: int = 0
-    """Other models, such as a teacher."""
+    """Weights of other models, such as a teacher."""
+
+    @property
+    def tensors(self) -> int:
+        """Bytes of all tensors at the fullest moment."""
+        held = self.weights + self.optimizer + self.best + self.others
+        return held + max(self.step, self.validation)
 
     @property
     def peak(self) -> int:
-        """Bytes at the fullest moment.
-
-        The backward pass starts with all activations; with accumulation the gradients of earlier
-        passes are there too. A validation that is the best until now keeps two copies of weights
-        for a moment, without gradients and activations.
-        """
-        held = self.weights + self.optimizer + self.best + self.others
-        return held + self.gradients + self.activations + self.logits
+        """Bytes that the process holds then."""
+        return self.tensors + self.holes
 
 
-@contextmanager
-def imagined() -> Iterator[None]:
-    """Make all tensors of the block fake."""
-    with torch.random.fork_rng(devices=[]), FakeTensorMode(allow_non_fake_inputs=True):
-        yield
+def footprint(work: Work, step: Step, teacher: nn.Module | None = None) -> Footprint:
+    """Return the memory of a training whose model and teacher were built on the device "meta".
 
-
-def footprint(model: nn.Module, objective: Objective, step: Step) -> Footprint:
-    """Return the memory of a training of a model that was made in `imagined`.
-
-    Called in that same block. Raises RuntimeError where a layer asks for the value of a tensor.
+    Both are used up. Raises RuntimeError where a layer asks for more than a number of a tensor.
     """
-    trainable = objective.trainable(model)
-    kept = _kept(model, objective, step, recompute=False)
-    if step.gradient_checkpointing:
-        kept = _kept_with_recomputing(model, objective, step, kept)
-    sizes = [p.numel() for p in trainable.values()]
-    return Footprint(
-        weights=sum(p.nbytes for p in model.parameters()),
-        gradients=4 * sum(sizes),
-        optimizer=optimizer_bytes(sizes, step.optimizer),
-        best=4 * sum(sizes),
-        activations=kept,
-        logits=_logit_gradients(model, step),
-    )
+    old = work.objective.trainable(work.model)
+    with counting(MAPPED if work.maps else KEPT) as live:
+        renewed = materialize(work.model)
+        trainable = [renewed[id(weight)] for weight in old.values()]
+        weights = live.now
+        if teacher is not None:
+            materialize(teacher)
+        others = live.now - weights
+        training = _Imagined(live, work, trainable, step)
+        if work.maps:  # no holes, so that the order of things does not matter
+            training.go_on()
+        else:
+            training.take()
+        training.take()
+        sizes = [weight.numel() for weight in trainable]
+        found = Footprint(
+            weights=weights,
+            gradients=training.gradients,
+            optimizer=optimizer_bytes(sizes, step.optimizer),
+            best=sum(weight.nbytes for weight in trainable),
+            activations=training.activations,
+            step=training.step,
+            validation=training.validation,
+            holes=0,
+            others=others,
+        )
+        return replace(found, holes=max(0, live.heap.peak - found.tensors))
+
+
+class _Imagined:
+    """The steps of a training, each with a validation that is the best until now."""
+
+    def __init__(
+        self, live: LiveBytes, work: Work, weights: list[nn.Parameter], step: Step
+    ) -> None:
+        self._live, self._work, self._weights, self._step = live, work, weights, step
+        self._batch = _batch(step)
+        self._moments: list[torch.Tensor] = []
+        self._best: list[torch.Tensor] = []
+        self.gradients = self.activations = self.step = self.validation = 0
+
+    def take(self) -> None:
+        """Take a step, score a batch and keep the weights."""
+        before = self._live.now
+        self._live.restart()
+        for _ in range(min(2, self._step.accumulation)):
+            self._pass()
+        self.step = self._live.peak - before
+        self.gradients = sum(w.grad.nbytes for w in self._weights if w.grad is not None)
+        self._optimize()
+        for weight in self._weights:
+            weight.grad = None
+        before = self._live.now
+        self._live.restart()
+        self._score()
+        self._best = [torch.empty_like(weight) for weight in self._weights]
+        self.validation = self._live.peak - before
+
+    def go_on(self) -> None:
+        """Be a training that has taken steps before."""
+        self._optimize()
+        self._best = [torch.empty_like(weight) for weight in self._weights]
+
+    def _optimize(self) -> None:
+        if not self._moments:
+            self._moments = list(_moments(self._weights, self._step.optimizer))
+
+    def _pass(self) -> None:
+        model: Any = self._work.model
+        model.train()
+        before = self._live.now
+        with recomputing(model, self._step.gradient_checkpointing):
+            with Arithmetic(self._step.precision, "cpu").autocast():
+                loss = self._work.objective.loss(model, self._batch)
+            self.activations = self._live.now - before
+            loss.backward()  # type: ignore[no-untyped-call]
+
+    @torch.no_grad()
+    def _score(self) -> None:
+        model: Any = self._work.model
+        model.eval()
+        with Arithmetic(self._step.precision, "cpu").autocast():
+            self._work.objective.loss(model, self._batch)
+
+
+def _moments(weights: list[nn.Parameter], optimizer: Optimizer) -> Iterator[torch.Tensor]:
+    """Yield tensors as large as the optimizer's, two a weight."""
+    for weight in weights:
+        for _ in range(2):
+            yield torch.empty(optimizer_bytes([weight.numel()], optimizer) // 2, dtype=torch.uint8)
 
 
 def optimizer_bytes(sizes: list[int], optimizer: Optimizer) -> int:
@@ -105,46 +185,8 @@ def optimizer_bytes(sizes: list[int], optimizer: Optimizer) -> int:
     return sum(2 * (n + 4 * -(-n // _BLOCK)) if n >= _LARGE else 8 * n for n in sizes)
 
 
-def _kept(model: nn.Module, objective: Objective, step: Step, *, recompute: bool) -> int:
-    """Return the bytes of all tensors but weights that autograd keeps."""
-    weights = {p.untyped_storage()._cdata for p in model.parameters()}
-    found: dict[int, torch.UntypedStorage] = {}
-
-    def note(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in weights:
-            found[storage._cdata] = storage
-        return tensor
-
-    model.train()
-    rows = torch.zeros(step.rows, step.tokens + 1, dtype=torch.long)
-    batch = Batch.of_rows(rows)
-    if step.classes:
-        batch = Batch(batch.inputs, rows[:, 0])
-    arithmetic = Arithmetic(step.precision, "cpu")
-    with recomputing(model, recompute):
-        hooks = torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor)
-        with hooks, arithmetic.autocast():
-            loss = objective.loss(model, batch)
-    del loss
-    return sum(storage.nbytes() for storage in found.values())
-
-
-def _kept_with_recomputing(model: Any, objective: Objective, step: Step, whole: int) -> int:
-    """Return what is kept outside of the blocks, the blocks' inputs, and one block's inside."""
-    outside = _kept(model, objective, step, recompute=True)
-    layers, width = model.config.num_hidden_layers, model.config.hidden_size
-    inputs = layers * step.rows * step.tokens * width * 4
-    return outside + inputs + max(0, whole - outside) // layers
-
-
-def _logit_gradients(model: Any, step: Step) -> int:
-    """Return two fp32 copies of the logits: before and behind the softmax's derivative."""
-    columns = model.config.num_labels if step.classes else model.config.vocab_size
-    positions = step.rows if step.classes else step.rows * step.tokens
-    return 2 * 4 * positions * columns
-
-
-def describe(found: Footprint) -> Mapping[str, int]:
-    """Return the parts by name, JSON-able."""
-    return {**vars(found), "peak": found.peak}
+def _batch(step: Step) -> Batch:
+    batch = Batch.of_rows(torch.zeros(step.rows, step.tokens + 1, dtype=torch.long))
+    if not step.classes:
+        return batch
+    return Batch(batch.inputs, torch.zeros(step.rows, dtype=torch.long))

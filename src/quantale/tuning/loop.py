@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from quantale.core import heap
 from quantale.core.errors import NumericalError
 from quantale.core.progress import Progress
 from quantale.data.batch import Batch
@@ -28,7 +29,7 @@ from quantale.tuning.optimizers import make_optimizer
 from quantale.tuning.precision import Arithmetic
 from quantale.tuning.recompute import recomputing
 from quantale.tuning.schedules import learning_rate
-from quantale.tuning.settings import Objective, TrainData, TrainResult, TrainSettings
+from quantale.tuning.settings import MAPPED, Objective, TrainData, TrainResult, TrainSettings
 from quantale.tuning.validation import Score, Scoring
 
 _OTHER_RANK = 2**31
@@ -58,7 +59,8 @@ def train(
     clock = _Clock(settings.steps, state)
     progress.stage("train", settings.steps)
     progress.advance(state.step)
-    with recomputing(model, settings.gradient_checkpointing):
+    mapped_from = MAPPED if settings.maps else heap.KEPT
+    with heap.mapping(mapped_from), recomputing(model, settings.gradient_checkpointing):
         while state.step < settings.steps:
             loss, tokens = run.step(data.batches, state.step)
             state.metrics.append(_line(state.step + 1, "train", loss=loss, learning_rate=run.rate))
@@ -152,14 +154,16 @@ class _Run:
 
     def _backward(self, parts: Sequence[Batch]) -> float:
         """Add up gradients, a scored target a vote, whatever its batch; returns the mean loss."""
-        scored = max(1, sum(part.scored for part in parts))
+        counts = [part.scored for part in parts]
+        scored = max(1, sum(counts))
         total = torch.zeros((), dtype=torch.float64)
-        for part in parts:
+        for part, count in zip(parts, counts, strict=True):
             own = self._group.share(part)
-            votes = own.scored
+            votes = count if own is part else own.scored
             if votes:
                 with self._arithmetic.autocast():
-                    loss = self._objective.loss(self._model, own) * (votes / scored)
+                    loss = self._objective.loss(self._model, own)
+                    loss = loss if votes == scored else loss * (votes / scored)
                 self._arithmetic.backward(loss)
                 total = total.to(loss.device) + loss.detach()
         return float(self._group.add(total))

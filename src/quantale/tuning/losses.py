@@ -32,6 +32,11 @@ def _outputs(model: Any, batch: Batch, **wanted: bool) -> Any:
     return model(input_ids=batch.inputs, use_cache=False, **mask, **wanted)
 
 
+def on_device(model: Any, device: torch.device) -> Any:
+    """Return a model on a device; one that is there is not walked through."""
+    return model if model.device == device else model.to(device)
+
+
 def label_loss(logits: Tensor, batch: Batch) -> Tensor:
     """Return the mean cross-entropy of the scored targets, nats; of tokens or of classes.
 

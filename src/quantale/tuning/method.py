@@ -41,6 +41,9 @@ class Start:
     """In which the file of the model keeps what is not packed."""
     base: str | None = None
     """Folder or Hub name that the model was loaded from; None for one that was never saved."""
+    sample: torch.Tensor | None = None
+    """(rows, tokens) token ids of the training data, for methods that look how a model uses them;
+    None: there are none yet."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,9 @@ class Work:
     """Called once after the training: the model to write, a transformers or a peft model."""
     record: Callable[[], Mapping[str, Any]] = dict
     """Called after `finish`: what the summary says of this method, JSON-able."""
+    maps: bool = False
+    """Whether large tensors come and go between those that stay, in every pass, so that the C
+    library had better map them; see `core/heap.py`."""
 
 
 class Tuning(Protocol):

@@ -16,6 +16,8 @@ from torch import nn
 from quantale.core.recipe_training import Precision
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_BESIDE = 1e-6
+"""What torch adds to a norm that it divides by."""
 _SMALLEST_SCALE = 2.0**-10
 """A scale that overflows no more by being halved: the numbers themselves are at fault."""
 
@@ -47,7 +49,7 @@ class Arithmetic:
         A smaller scale may help in fp16: see `is_lost`.
         """
         self._scaler.unscale_(optimizer)
-        norm = float(nn.utils.clip_grad_norm_(weights, clip))
+        norm = _clipped(list(weights), clip)
         if math.isfinite(norm):
             optimizer.step()
         self._scaler.update()
@@ -67,6 +69,18 @@ class Arithmetic:
         """Go on with a state."""
         if state:
             self._scaler.load_state_dict(state)
+
+
+def _clipped(weights: list[nn.Parameter], clip: float) -> float:
+    """Scale gradients whose norm is above `clip`, and return it.
+
+    Others are not touched: torch's `clip_grad_norm_` would multiply all of them by 1.
+    """
+    norm = nn.utils.get_total_norm([w.grad for w in weights if w.grad is not None])
+    found = float(norm)
+    if math.isfinite(found) and found + _BESIDE > clip:
+        nn.utils.clip_grads_with_norm_(weights, clip, norm)
+    return found
 
 
 def computes_bf16(device: str) -> bool:

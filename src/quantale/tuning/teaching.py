@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from quantale.core.errors import UsageError
 from quantale.data.batch import Batch
-from quantale.tuning.losses import label_loss, logits_of, teacher_loss
+from quantale.tuning.losses import label_loss, logits_of, on_device, teacher_loss
 from quantale.tuning.method import Start
 
 
@@ -46,7 +46,7 @@ class Teaching:
         if self.label_weight == 1:
             return mine
         with torch.no_grad():
-            theirs = logits_of(self.teacher.to(logits.device), batch)
+            theirs = logits_of(on_device(self.teacher, logits.device), batch)
         taught = teacher_loss(logits, theirs, batch, self.temperature)
         return self.label_weight * mine + (1 - self.label_weight) * taught
 

@@ -41,18 +41,33 @@ def test_heal_hands_over_its_options(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_ladder_prints_its_rungs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    row = {"rung": "ptq", "rise": 0.5, "verdict": "FAIL"}
-    result = {"out": "x", "chosen": "ptq", "met": False, "rungs": [row]}
+    row = {"rung": "ptq", "rise": 0.5, "rise_high": 0.6, "verdict": "PASS"}
+    result = {"out": "x", "chosen": "ptq", "met": True, "rungs": [row]}
     given = put(monkeypatch, "quantale.stages.ladder", "ladder", result)
     words = ["ladder", "gpt2", "--data", "x.txt", "--bits", "1.58", "--loss", "0.02"]
     assert main([*words, "--stop-after", "heal", "--out", "o", "--resume"]) == 0
     wanted = LadderRequest("gpt2", "x.txt", "1.58", 0.02, stop_after="heal")
     assert given == [wanted, Path("o"), True]
     text = capsys.readouterr().out
-    assert "FAIL" in text
-    assert "met     no" in text
+    assert "PASS" in text
+    assert "met     yes" in text
     assert main([*words, "--json", "--out", "p"]) == 0
     assert json.loads(capsys.readouterr().out) == result
+
+
+def test_a_ladder_without_a_rung_that_fits_shows_its_rungs_and_fails(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {"rung": "ptq", "rise": 0.5, "rise_high": 0.6, "verdict": "FAIL"}
+    result = {"out": "x", "chosen": "ptq", "met": False, "rungs": [row]}
+    put(monkeypatch, "quantale.stages.ladder", "ladder", result)
+    words = ["ladder", "gpt2", "--data", "x.txt", "--bits", "1.58", "--loss", "0.02"]
+    assert main([*words, "--json"]) == 10
+    found = capsys.readouterr()
+    assert json.loads(found.out) == result
+    (line,) = found.err.strip().splitlines()
+    assert line.startswith("error: no rung stays below a rise of 2.00%")
+    assert "ptq is kept in x" in line
 
 
 def test_train_takes_a_method_and_a_teacher(monkeypatch: pytest.MonkeyPatch) -> None:

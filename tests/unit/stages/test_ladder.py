@@ -1,6 +1,8 @@
 """Healing by command and the ladder: rungs in order, the first that passes, and its sealed copy."""
 
+import shutil
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from tiny_recipes import run_until, tiny_recipe
@@ -9,6 +11,9 @@ from quantale.core.errors import DataError, UsageError
 from quantale.core.files import verify
 from quantale.core.progress import Silent
 from quantale.core.records import read_json
+from quantale.core.run import open_run
+from quantale.evaluation.stats import Verdict
+from quantale.models.adapter_record import read_record
 from quantale.models.load import load
 from quantale.quant.linear import PackedModule
 from quantale.quant.proof import logits_digest
@@ -16,6 +21,12 @@ from quantale.stages.heal import Budget, heal_model
 from quantale.stages.ladder import ladder
 from quantale.stages.requests import HealRequest, LadderRequest
 from quantale.stages.rungs import rungs
+
+
+class Judged(NamedTuple):
+    """What the statistics say of a rung."""
+
+    verdict: Verdict
 
 
 @pytest.fixture(scope="module")
@@ -69,18 +80,37 @@ def test_it_stops_at_the_first_rung_that_loses_little_enough(made: Path, tmp_pat
 
 
 def test_without_a_rung_that_passes_the_best_one_is_kept_and_told(
-    made: Path, tmp_path: Path
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = request_of(made, 1e-9, stop_after="heal")
+    monkeypatch.setattr("quantale.stages.ladder.judge", lambda *_: Judged(Verdict.FAIL))
+    asked = request_of(made, 1e-9, stop_after="adapters")
     result = ladder(asked, tmp_path / "out", resume=False, progress=Silent())
     assert not result["met"]
-    assert [row["rung"] for row in result["rungs"]] == ["ptq", "scales", "heal"]
-    sizes = {row["bits_per_weight"] for row in result["rungs"]}
-    assert len(sizes) == 1
+    assert [row["rung"] for row in result["rungs"]] == ["ptq", "scales", "heal", "adapters"]
+    sizes = [row["bytes_on_disk"] for row in result["rungs"]]
+    assert sizes[1] == sizes[2] < sizes[3]  # an adapter lies beside the healed model
+    assert len({row["bits_per_weight"] for row in result["rungs"]}) == 1
+    own = read_json(tmp_path / "out/rungs/adapters/run.json")["parents"]["model"]
+    assert own == open_run(tmp_path / "out/rungs/heal").digest
     best = min(result["rungs"], key=lambda row: float(row["rise"]))
     assert result["chosen"] == best["rung"]
     again = ladder(asked, tmp_path / "out", resume=False, progress=Silent())
     assert again["chosen"] == result["chosen"]
+
+
+def test_an_adapter_is_chosen_together_with_what_it_lies_over(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = [rung for rung in rungs("1", Budget(2, 2)) if rung.name in ("heal", "adapters")]
+    monkeypatch.setattr("quantale.stages.ladder.rungs", lambda *_: listed)
+    monkeypatch.setattr("quantale.stages.ladder.judge", lambda *_: Judged(next(verdicts)))
+    verdicts = iter([Verdict.FAIL, Verdict.PASS])
+    result = ladder(request_of(made, 1.0), tmp_path / "out", resume=False, progress=Silent())
+    assert (result["chosen"], result["met"]) == ("adapters", True)
+    shutil.rmtree(tmp_path / "out/rungs")  # it stands by itself
+    verify(tmp_path / "out/chosen", full=True)
+    assert read_record(tmp_path / "out/chosen/model").base == "../base"
+    assert any("lora_" in name for name, _ in load(result["out"]).model.named_parameters())
 
 
 def test_what_there_is_not_is_refused(made: Path, tmp_path: Path) -> None:

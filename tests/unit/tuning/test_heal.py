@@ -14,9 +14,11 @@ from transformers import PreTrainedModel
 from quantale.core.errors import UsageError
 from quantale.core.progress import Silent
 from quantale.data.batch import Batch
+from quantale.models.adapter_record import bare
+from quantale.models.adapters import write_adapter
+from quantale.models.load import load
 from quantale.quant.cast import cast_rest
 from quantale.quant.linear import PackedModule
-from quantale.quant.lora import load_adapter
 from quantale.quant.methods.bitnet import Bitnet
 from quantale.quant.methods.hqq import Hqq
 from quantale.quant.methods.nf4 import Nf4
@@ -127,23 +129,30 @@ def test_only_the_named_parts_are_trained() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.* is deprecated:FutureWarning")
-def test_adapters_learn_beside_a_base_that_stays_and_come_back_from_pefts_files(
+def test_adapters_learn_beside_a_base_that_stays_and_come_back_from_their_folder(
     tmp_path: Path,
 ) -> None:
     teacher = tiny_gpt2().requires_grad_(False)
     model = packed(teacher, Methods(Hqq(1, 16)))
+    model.save_pretrained(tmp_path / "base")
     base = copy.deepcopy(model)
-    work = Heal("adapters", rank=4).begin(Start(model, teacher))
+    work = Heal("adapters", rank=4).begin(Start(model, teacher, base=str(tmp_path / "base")))
     start = work.objective.loss(work.model, DATA.validation[0]).item()
     assert all("lora_" in name for name in work.objective.trainable(work.model))
+    assert work.maps
     result = train(work.model, work.objective, DATA, SETTINGS, tmp_path, Silent())
     assert result.best_loss < 0.97 * start
     adapted = work.finish()
-    trained = logits(adapted)
-    adapted.save_pretrained(tmp_path / "adapter")
-    with adapted.disable_adapter():
-        assert torch.equal(logits(adapted), logits(base))
-    assert torch.equal(logits(load_adapter(base, tmp_path / "adapter")), trained)
+    kept = {bare(name): tensor for name, tensor in adapted.state_dict().items()}
+    assert all(torch.equal(kept[name], tensor) for name, tensor in base.state_dict().items())
+    write_adapter(adapted, tmp_path / "adapter")
+    assert torch.equal(logits(load(tmp_path / "adapter").model), logits(adapted))
+
+
+def test_adapters_need_a_base_that_was_saved() -> None:
+    teacher = tiny_gpt2()
+    with pytest.raises(UsageError, match="needs a base that is a saved model"):
+        Heal("adapters").begin(Start(packed(teacher, Methods(Hqq(1, 16))), teacher))
 
 
 def test_a_family_without_biases_has_its_norms_healed(tmp_path: Path) -> None:

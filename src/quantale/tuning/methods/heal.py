@@ -81,7 +81,7 @@ class Heal:
             raise UsageError("heal needs a quantized model; this one has no packed layer")
         model.requires_grad_(False)
         if ADAPTERS in self.names:
-            return self._adapted(model, teacher)
+            return self._adapted(start, teacher)
         weights = [*self._grids(model), *self._rest(model)]
         if not weights:
             raise UsageError(f"the model has none of {self.parts} that can be trained")
@@ -93,15 +93,25 @@ class Heal:
             model, self._teaching(teacher, names), lambda: _finished(model, rounded, start.dtype)
         )
 
-    def _adapted(self, model: PreTrainedModel, teacher: PreTrainedModel) -> Work:
-        from peft import get_peft_model  # takes a second to import
-
+    def _adapted(self, start: Start, teacher: PreTrainedModel) -> Work:
+        from quantale.models.adapters import put_on  # peft takes a second to import
         from quantale.quant.lora import lora_config
 
-        config = lora_config(model, r=self.rank, lora_alpha=2 * self.rank, task_type="CAUSAL_LM")
-        adapted = get_peft_model(model, config)
-        names = {name: p for name, p in adapted.named_parameters() if p.requires_grad}
-        return Work(adapted, self._teaching(teacher, names), lambda: adapted)
+        model = start.model
+        if start.base is None:
+            raise UsageError("an adapter needs a base that is a saved model; save that first")
+        config = lora_config(
+            model,
+            r=self.rank,
+            lora_alpha=2 * self.rank,
+            task_type="CAUSAL_LM",
+            base_model_name_or_path=start.base,
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(start.seed)
+            put_on(model, config)
+        names = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        return Work(model, self._teaching(teacher, names), lambda: model, maps=True)
 
     def _teaching(self, teacher: PreTrainedModel, weights: dict[str, nn.Parameter]) -> Teaching:
         return Teaching(teacher, weights, self.temperature, self.label_weight, dropout=False)

@@ -14,7 +14,6 @@ import torch
 from peft import LoraConfig
 from transformers import PreTrainedModel
 
-from quantale.core import heap
 from quantale.core.errors import NumericalError, UsageError
 from quantale.models.adapters import put_on
 from quantale.quant.globs import Glob
@@ -25,9 +24,6 @@ from quantale.quant.sites import LINEAR_ROLES, list_sites
 from quantale.tuning.method import Order, Start, Work
 from quantale.tuning.methods.full import Full
 
-_MAPPED = 2**20
-"""Bytes from which the C library maps a block: parts of dequantized weights that come and go
-between activations otherwise leave holes, which took a 1B model from 3.5 to 5.5 GB."""
 Initial = Literal["kaiming", "gaussian", "orthogonal"]
 _MERGED_KL = 1e-4
 """Nats a token that merging into full precision may cost; rounding costs less than a hundredth."""
@@ -81,16 +77,15 @@ class Lora:
             raise UsageError(
                 "an adapter needs a base that is a saved model; train that first, or set merge"
             )
-        if stored_sites(start.model):
-            heap.map_blocks(_MAPPED)
+        is_packed = bool(stored_sites(start.model))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(start.seed)
             put_on(start.model, self.config(start.model, start.base))
         objective = Full()  # over what peft left free
         if not self.merge:
-            return Work(start.model, objective, lambda: start.model)
+            return Work(start.model, objective, lambda: start.model, maps=is_packed)
         merging = _Merging(start.model)
-        return Work(start.model, objective, merging.finish, lambda: merging.record)
+        return Work(start.model, objective, merging.finish, lambda: merging.record, maps=is_packed)
 
     def config(self, model: PreTrainedModel, base: str | None = None) -> LoraConfig:
         """Return the adapter's configuration as peft knows it; raises UsageError."""

@@ -25,6 +25,7 @@ from quantale.tuning.losses import (
     label_loss,
     logits_and_features,
     logits_of,
+    on_device,
     teacher_loss,
 )
 from quantale.tuning.method import Order, Start, Work
@@ -98,12 +99,14 @@ class _Training:
         if self._settings.teacher_weight == 0:
             return label_loss(logits, batch)
         with torch.no_grad():
-            wanted = logits_of(self._teacher.to(batch.inputs.device), batch)
+            wanted = logits_of(on_device(self._teacher, batch.inputs.device), batch)
         return self._mixed(logits, wanted, batch)
 
     def _featured(self, model: Any, batch: Batch) -> Tensor:
         with torch.no_grad():
-            wanted, theirs = logits_and_features(self._teacher.to(batch.inputs.device), batch)
+            wanted, theirs = logits_and_features(
+                on_device(self._teacher, batch.inputs.device), batch
+            )
         logits, ours = logits_and_features(model, batch)
         distance = feature_loss(ours, theirs, batch)
         return self._mixed(logits, wanted, batch) + self._settings.feature_weight * distance
