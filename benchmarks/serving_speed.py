@@ -1,6 +1,6 @@
 """First tokens of three models at once, and what speculation gains or costs.
 
-    python -m benchmarks.serving [--model FOLDER] [--rounds N] [--threads N]
+    python -m benchmarks.serving_speed [--model FOLDER] [--rounds N] [--threads N]
 
 Three engines over one nanoGPT (6 layers, width 384, context 256, random weights) in float32, 8 and
 4 bits are asked at the same moment, as the page with answers side by side does; "first token" is
