@@ -11,11 +11,11 @@ from pathlib import Path
 import httpx
 import pytest
 from openai import OpenAI
+from serving import ascii_tokenizer, tiny_chat
 from tiny_models import tiny_gpt2
 
 from quantale.cli.app import main
 from quantale.serve.server import bind
-from serving import ascii_tokenizer, tiny_chat
 
 KEY = "a key of some length"
 
