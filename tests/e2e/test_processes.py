@@ -2,11 +2,14 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from repository import ROOT
+from ruamel.yaml import YAML
 
 pytestmark = pytest.mark.slow
 
@@ -89,3 +92,50 @@ def test_quantale_train_runs_under_torchrun(tmp_path: Path) -> None:
     assert again.returncode == 0, again.stderr
     refused = start(*TORCHRUN, "-m", "quantale.cli", "run", str(recipe))
     assert "torchrun is for quantale train" in refused.stderr
+
+
+def test_the_cloud_task_trains_on_machines_that_share_no_folder(tmp_path: Path) -> None:
+    script = YAML(typ="safe").load(ROOT / "cloud" / "multi-node.yaml")["run"]
+    (tmp_path / "two.yaml").write_text(json.dumps(RECIPE))
+    for _ in range(2):  # the second time all is there, on the first machine alone
+        nodes = [machine(script, tmp_path, rank) for rank in (0, 1)]
+        try:
+            said = [node.communicate(timeout=540) for node in nodes]
+        finally:
+            for node in nodes:
+                node.kill()
+        assert [node.returncode for node in nodes] == [0, 0], said
+        assert [text.count("validation_loss") for text, _ in said] == [1, 0]
+    assert (tmp_path / "0/made/model/model.safetensors").is_file()
+    assert not (tmp_path / "1/made").exists()
+
+
+def machine(script: str, folder: Path, rank: int) -> subprocess.Popen[str]:
+    """Start what SkyPilot starts on one machine of two, in a folder of its own."""
+    home = folder / str(rank)
+    home.mkdir(exist_ok=True)
+    if not (home / ".venv").exists():
+        (home / ".venv").symlink_to(sys.prefix)
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "RECIPE": str(folder / "two.yaml"),
+        "OUT": "made",
+        "PORT": port_of(folder),
+        "SKYPILOT_NUM_NODES": "2",
+        "SKYPILOT_NODE_RANK": str(rank),
+        "SKYPILOT_NODE_IPS": "127.0.0.1\n127.0.0.2",
+        "SKYPILOT_NUM_GPUS_PER_NODE": "1",
+    }
+    command = ["bash", "-c", script]
+    return subprocess.Popen(command, cwd=home, env=environment, stdout=-1, stderr=-1, text=True)
+
+
+def port_of(folder: Path) -> str:
+    """Return a port that was free when it was first asked for."""
+    kept = folder / "port"
+    if not kept.exists():
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            kept.write_text(str(server.getsockname()[1]))
+    return kept.read_text()

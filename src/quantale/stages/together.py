@@ -4,12 +4,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
+
 from quantale.core import files, processes
 from quantale.core import run as runs
 from quantale.core.errors import UsageError
 from quantale.core.progress import Progress, Silent
 from quantale.core.run import RunKey
 from quantale.tuning.distribution import Group
+
+
+def is_made(path: Path, key: RunKey) -> bool:
+    """Say whether the run is sealed: the first process looks, since others may be elsewhere."""
+    if processes.count() == 1:
+        return runs.sealed(path, key) is not None
+    group = Group()
+    found = group.is_first and runs.sealed(path, key) is not None
+    return bool(group.add(torch.tensor(int(found))))
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from quantale.quant.cast import cast_rest
 from quantale.quant.linear import parameters
 from quantale.quant.save import write_model
 from quantale.stages.corpus import Corpus, open_corpus
-from quantale.stages.together import check_rows, heard, leave, making_together
+from quantale.stages.together import check_rows, heard, is_made, leave, making_together
 from quantale.stages.training_data import class_names, training_data
 from quantale.stages.training_length import epochs_of, train_settings
 from quantale.stages.variants import make_tuning
@@ -47,10 +47,11 @@ def train_command(
     """
     recipe, progress = resolved.recipe, heard(progress)
     set_threads(recipe)
-    run = train_stage(recipe, open_corpus(recipe), out, resume=resume, progress=progress)
+    _make_run(recipe, open_corpus(recipe), out, resume=resume, progress=progress)
     leave()
     if processes.rank() > 0:
-        return None
+        return None  # on another machine the run is not even there
+    run = runs.open_run(out)
     summary, cost = (read_json(run.path / name) for name in ("summary.json", "cost.json"))
     return {"out": str(run.path), **summary, **cost}
 
@@ -65,13 +66,19 @@ def train_stage(
     recipe: Recipe, corpus: Corpus, out: Path, *, resume: bool, progress: Progress
 ) -> Run:
     """Train, or return the sealed run of an earlier training with the same key."""
+    _make_run(recipe, corpus, out, resume=resume, progress=progress)
+    return runs.open_run(out)
+
+
+def _make_run(
+    recipe: Recipe, corpus: Corpus, out: Path, *, resume: bool, progress: Progress
+) -> None:
     if recipe.train is None:
         raise UsageError("the recipe has no train section; nothing to train")
     key = train_key(recipe, corpus)
-    done = runs.sealed(out, key)
-    if done is not None:
+    if is_made(out, key):
         progress.note(f"{out} is there already: skipped")
-        return done
+        return
     with making_together(out, key, resume=resume) as folder:
         model, tokenizer = beginning(recipe, corpus)
         job = TrainJob(recipe.train, corpus, tokenizer, recipe.seed)
@@ -83,7 +90,6 @@ def train_stage(
             stored = stored_dtype(local_folder(str(base)))
         start = Start(model, teacher, seed=recipe.seed, base=base, dtype=stored)
         run_training(job, start, folder, progress)
-    return runs.open_run(out)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from quantale.core import heap
-from quantale.core.errors import NumericalError
+from quantale.core.errors import NumericalError, UsageError
 from quantale.core.progress import Progress
 from quantale.data.batch import Batch
 from quantale.tuning import checkpoint
@@ -122,6 +122,11 @@ class _Run:
             self.environment,
             allow_other_threads=allow_other_threads,
         )
+        if int(self._group.add(torch.tensor(state.step))) != state.step * self._group.count:
+            raise UsageError(
+                "the processes do not find the same checkpoint: to resume on several machines give "
+                "them one folder, or begin anew"
+            )
         if state.step:
             self._arithmetic.restore(state.scale)
             self._group.restore_random(state.ranks)
