@@ -2,7 +2,7 @@
 
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -84,7 +84,7 @@ def spread(small: Tensor, places: tuple[Tensor | None, ...], shape: torch.Size) 
 def test_what_is_hidden_in_a_wider_model_is_found() -> None:
     """Zeros give nothing out, wherever they stand; so the parts between them are what stays."""
     torch.manual_seed(0)
-    small, wide = llama(16, 20, 4, 2), llama(32, 44, 8, 4)
+    small, wide = (llama(*sizes) for sizes in ((16, 20, 4, 2), (32, 44, 8, 4)))
     draw = torch.Generator().manual_seed(1)
     channels, columns = (
         torch.randperm(n, generator=draw)[:k].sort().values for n, k in ((32, 16), (44, 20))
@@ -156,7 +156,7 @@ def test_a_student_of_the_teacher_learns_faster_than_a_new_one(tmp_path: Path) -
         model = deepcopy(teacher) if name == "taken" else gpt2(48, 3)
         model.requires_grad_(True)
         work = student.begin(Start(model, teacher, sample=rule(16, 0)[:, :-1]))
-        assert work.model.config.n_embd == 48
+        assert cast(Any, work.model).config.n_embd == 48
         done = train(work.model, work.objective, data, settings(15, 2e-3), tmp_path, Silent())
         losses[name] = done.best_loss
     assert losses["taken"] < 0.9 * losses["new"]

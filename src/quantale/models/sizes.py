@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 _DTYPES = {
-    "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16",
-    "int64": "I64", "int32": "I32", "int16": "I16", "int8": "I8", "uint8": "U8", "bool": "BOOL",
+    "int64": "I64", "float64": "F64", "float32": "F32", "int32": "I32", "bfloat16": "BF16",
+    "float16": "F16", "int16": "I16", "int8": "I8", "uint8": "U8", "bool": "BOOL",
 }  # fmt: skip
-"""torch's names of dtypes and those of safetensors."""
+"""torch's names of dtypes and those of safetensors, in the order in which a file has them."""
 
 
 def file_bytes(tensors: Mapping[str, Tensor], *, is_marked: bool = True) -> int:
@@ -19,16 +19,24 @@ def file_bytes(tensors: Mapping[str, Tensor], *, is_marked: bool = True) -> int:
     """
     header: dict[str, object] = {"__metadata__": {"format": "pt"}} if is_marked else {}
     end = 0
-    for name, tensor in tensors.items():
+    for name in sorted(tensors, key=lambda name: (_place(tensors[name]), name)):
+        tensor = tensors[name]
         begin, end = end, end + tensor.nbytes
-        kind = str(tensor.dtype).removeprefix("torch.")
         header[name] = {
-            "dtype": _DTYPES.get(kind, kind),
+            "dtype": _DTYPES[_kind(tensor)],
             "shape": list(tensor.shape),
             "data_offsets": [begin, end],
         }
     text = len(json.dumps(header, separators=(",", ":")))
     return 8 + -(-text // 8) * 8 + end
+
+
+def _kind(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _place(tensor: Tensor) -> int:
+    return list(_DTYPES).index(_kind(tensor))
 
 
 def stored_tensors(model: nn.Module) -> dict[str, Tensor]:

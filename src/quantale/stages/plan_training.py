@@ -115,6 +115,8 @@ def _remedies(
     The kinds: fewer rows a pass at the same rows a step, gradient checkpointing, an 8-bit
     optimizer, all of them, shorter rows, and a packed base with adapters.
     """
+    if process >= limit:
+        return
     for kind in _kinds(training.section):
         for changes in kind:
             peak = _peak(_with(training, changes), tokens) + process

@@ -23,6 +23,9 @@ from quantale.tuning.precision import Arithmetic
 from quantale.tuning.recompute import recomputing
 from quantale.tuning.settings import MAPPED
 
+_UPDATED = 5
+"""Copies of a weight in fp32 while bitsandbytes updates it: both moments, the gradient, the root of
+the second moment and that root corrected (`backends/cpu/ops.py` of its version 0.50)."""
 _LARGE = 4096
 """Numbers from which 8-bit optimizers keep a weight's moments in 8 bits."""
 _BLOCK = 256
@@ -128,14 +131,15 @@ class _Imagined:
         self.gradients = self.activations = self.step = self.validation = 0
 
     def take(self) -> None:
-        """Take a step, score a batch and keep the weights."""
+        """Take a step, score a batch and keep the weights; `step` is right where moments are."""
         before = self._live.now
         self._live.restart()
         for _ in range(min(2, self._step.accumulation)):
             self._pass()
+        self._optimize()
+        self._update()
         self.step = self._live.peak - before
         self.gradients = sum(w.grad.nbytes for w in self._weights if w.grad is not None)
-        self._optimize()
         for weight in self._weights:
             weight.grad = None
         before = self._live.now
@@ -152,6 +156,14 @@ class _Imagined:
     def _optimize(self) -> None:
         if not self._moments:
             self._moments = list(_moments(self._weights, self._step.optimizer))
+
+    def _update(self) -> None:
+        """Make what an optimizer of bitsandbytes makes of one weight at a time on a CPU."""
+        if self._step.optimizer == "adamw":
+            return
+        for weight in self._weights:
+            tensors = [torch.empty(weight.shape) for _ in range(_UPDATED)]
+            del tensors
 
     def _pass(self) -> None:
         model: Any = self._work.model

@@ -5,7 +5,7 @@ smallest free block that is large enough, else new memory at the top. Torch asks
 and the library looks for so much more that a block's own place is too small for another of its size
 (small objects of the program sit in the gaps): what was freed serves smaller blocks, or joins a
 free neighbour. It stays resident until it is used again. So tensors that come and go between those
-that stay leave holes, and a training holds more than its tensors. See malloc(3) and mallopt(3), and
+that stay leave holes, and a training holds more than its tensors. See malloc(3), mallopt(3), and
 `core/heap.py` for what trainings ask of the library: nothing is given back while they last.
 """
 

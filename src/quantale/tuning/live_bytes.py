@@ -22,11 +22,11 @@ from quantale.tuning.heap_model import HeapModel
 _ASKS: Any = torch.ops.aten._local_scalar_dense.default
 
 
-class LiveBytes(TorchDispatchMode):
+class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts storages; active as a context."""
 
     def __init__(self, heap: HeapModel) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.heap = heap
         """What the process holds for them."""
         self.now = 0

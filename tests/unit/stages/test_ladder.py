@@ -103,8 +103,8 @@ def test_an_adapter_is_chosen_together_with_what_it_lies_over(
 ) -> None:
     listed = [rung for rung in rungs("1", Budget(2, 2)) if rung.name in ("heal", "adapters")]
     monkeypatch.setattr("quantale.stages.ladder.rungs", lambda *_: listed)
-    monkeypatch.setattr("quantale.stages.ladder.judge", lambda *_: Judged(next(verdicts)))
     verdicts = iter([Verdict.FAIL, Verdict.PASS])
+    monkeypatch.setattr("quantale.stages.ladder.judge", lambda *_: Judged(next(verdicts)))
     result = ladder(request_of(made, 1.0), tmp_path / "out", resume=False, progress=Silent())
     assert (result["chosen"], result["met"]) == ("adapters", True)
     shutil.rmtree(tmp_path / "out/rungs")  # it stands by itself

@@ -157,7 +157,7 @@ def test_trainings_over_packed_bases_are_planned_as_what_they_are(tmp_path: Path
     full = stages["train"]["memory"]
     for name in ("qlora", "healed", "beside"):
         found = stages[f"tune/{name}"]["memory"]
-        assert found["weights"] < 0.7 * full["weights"]
+        assert found["weights"] < 0.75 * full["weights"]
         assert found["gradients"] < 0.4 * full["gradients"]
         assert (found["others"] > 0) == (name != "qlora")
     keep_prediction(asked.recipe, tmp_path)
@@ -184,6 +184,7 @@ def test_checkpoints_are_as_large_as_they_were_said_to_be(tmp_path: Path, optimi
     assert checkpoint_bytes(begun.weights, short) == 0
 
 
+@pytest.mark.slow
 def test_adapters_over_a_llama_of_8b_in_4_bits_are_planned_without_its_weights(
     tmp_path: Path,
 ) -> None:

@@ -51,7 +51,8 @@ def test_large_blocks_are_mapped_and_leave_nothing_behind() -> None:
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 5000)), max_size=60))
 def test_blocks_never_overlap_and_are_all_resident(orders: list[tuple[bool, int]]) -> None:
-    heap, there = HeapModel(4096), []
+    heap = HeapModel(4096)
+    there: list[tuple[int, int]] = []
     for takes, size in orders:
         if takes or not there:
             there.append((heap.take(size), size))
