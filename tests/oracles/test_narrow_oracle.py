@@ -1,5 +1,6 @@
 """A narrower student: its teacher at equal width, what was hidden in a wider one, and its use."""
 
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, cast
@@ -15,7 +16,13 @@ from tiny_models import (
     windows,
 )
 from torch import Tensor
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+)
 
 from quantale.core.errors import UsageError
 from quantale.core.progress import Silent
@@ -29,7 +36,7 @@ from quantale.tuning.methods.distill import Distill
 from quantale.tuning.methods.full import Full
 from quantale.tuning.settings import TrainData, TrainSettings
 
-MODELS = {
+MODELS: Mapping[str, Callable[[], PreTrainedModel]] = {
     "gpt2": tiny_gpt2,
     "llama": tiny_llama,
     "tied llama": lambda: tiny_llama(tied=True),
