@@ -129,7 +129,14 @@ def machine(script: str, folder: Path, rank: int) -> subprocess.Popen[str]:
         "SKYPILOT_NUM_GPUS_PER_NODE": "1",
     }
     command = ["bash", "-c", script]
-    return subprocess.Popen(command, cwd=home, env=environment, stdout=-1, stderr=-1, text=True)
+    return subprocess.Popen(
+        command,
+        cwd=home,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def port_of(folder: Path) -> str:
