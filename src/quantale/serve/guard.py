@@ -9,6 +9,7 @@ mounted applications and web sockets included; nothing behind it runs before all
 import asyncio
 import base64
 import binascii
+import contextlib
 import ipaddress
 import json
 import secrets
@@ -30,6 +31,9 @@ KEY_VARIABLE = "QUANTALE_API_KEY"
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _METHODS = ("GET", "HEAD", "POST")
 _SHORTEST_KEY = 16
+_DISCARDED = 16
+"""Bodies' worth of bytes that are read of a body that is too large, and thrown away."""
+_DISCARD_SECONDS = 0.5
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -119,6 +123,7 @@ class Guard:
                 receive = await _body(scope, receive, self._rules)
             except _Refused as refused:
                 refusal = refused.refusal
+                await _discard(receive, self._rules)
         if refusal is None:
             await self._app(scope, receive, _hardened(send, self._seen))
         elif scope["type"] == "http":
@@ -253,6 +258,18 @@ async def _whole(receive: Receive, rules: Rules) -> bytes:
             raise _Refused(_too_large(rules))
         more = message.get("more_body", False)
     return b"".join(parts)
+
+
+async def _discard(receive: Receive, rules: Rules) -> None:
+    """Read on for a while: a client that is still sending sees a reset in place of the answer."""
+    left = _DISCARDED * rules.body_bytes
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_DISCARD_SECONDS):
+            while left > 0:
+                message = await receive()
+                left -= len(message.get("body", b""))
+                if message["type"] != "http.request" or not message.get("more_body", False):
+                    return
 
 
 def _too_large(rules: Rules) -> Refusal:
