@@ -21,7 +21,7 @@ from quantale.tuning.live_bytes import LiveBytes, counting, materialize
 from quantale.tuning.method import Work
 from quantale.tuning.precision import Arithmetic
 from quantale.tuning.recompute import recomputing
-from quantale.tuning.settings import MAPPED
+from quantale.tuning.settings import mapped_from
 
 _UPDATED = 5
 """Copies of a weight in fp32 while bitsandbytes updates it: both moments, the gradient, the root of
@@ -90,7 +90,8 @@ def footprint(work: Work, step: Step, teacher: nn.Module | None = None) -> Footp
     Both are used up. Raises RuntimeError where a layer asks for more than a number of a tensor.
     """
     old = work.objective.trainable(work.model)
-    with counting(MAPPED if work.maps else KEPT) as live:
+    threshold = mapped_from(work.maps, step.optimizer)
+    with counting(threshold) as live:
         renewed = materialize(work.model)
         trainable = [renewed[id(weight)] for weight in old.values()]
         weights = live.now
@@ -98,7 +99,7 @@ def footprint(work: Work, step: Step, teacher: nn.Module | None = None) -> Footp
             materialize(teacher)
         others = live.now - weights
         training = _Imagined(live, work, trainable, step)
-        if work.maps:  # no holes, so that the order of things does not matter
+        if threshold < KEPT:  # no holes, so that the order of things does not matter
             training.go_on()
         else:
             training.take()

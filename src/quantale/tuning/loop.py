@@ -29,7 +29,13 @@ from quantale.tuning.optimizers import make_optimizer
 from quantale.tuning.precision import Arithmetic
 from quantale.tuning.recompute import recomputing
 from quantale.tuning.schedules import learning_rate
-from quantale.tuning.settings import MAPPED, Objective, TrainData, TrainResult, TrainSettings
+from quantale.tuning.settings import (
+    Objective,
+    TrainData,
+    TrainResult,
+    TrainSettings,
+    mapped_from,
+)
 from quantale.tuning.validation import Score, Scoring
 
 _OTHER_RANK = 2**31
@@ -59,8 +65,8 @@ def train(
     clock = _Clock(settings.steps, state)
     progress.stage("train", settings.steps)
     progress.advance(state.step)
-    mapped_from = MAPPED if settings.maps else heap.KEPT
-    with heap.mapping(mapped_from), recomputing(model, settings.gradient_checkpointing):
+    threshold = mapped_from(settings.maps, settings.optimizer)
+    with heap.mapping(threshold), recomputing(model, settings.gradient_checkpointing):
         while state.step < settings.steps:
             loss, tokens = run.step(data.batches, state.step)
             state.metrics.append(_line(state.step + 1, "train", loss=loss, learning_rate=run.rate))

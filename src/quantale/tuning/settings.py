@@ -7,14 +7,22 @@ from typing import Any, Final, Literal, Protocol
 import torch
 from torch import nn
 
+from quantale.core.heap import KEPT
 from quantale.core.recipe_training import Optimizer, Precision, Schedule
 from quantale.data.batch import Batch
 from quantale.tuning.cost import TrainCost
 
-MAPPED: Final = 2**20
-"""Bytes from which trainings over packed weights let the C library map a block: parts of weights
-that are dequantized and dropped between activations otherwise leave holes, which took a 1B model
-from 3.5 to 5.5 GB."""
+_MAPPED: Final = 2**20
+"""Bytes; parts of weights that are dequantized and dropped between activations otherwise leave
+holes, which took a 1B model from 3.5 to 5.5 GB."""
+
+
+def mapped_from(maps: bool, optimizer: Optimizer) -> int:
+    """Return from how many bytes on the C library maps a block in a training.
+
+    maps: see `Work.maps`. bitsandbytes makes five copies of each weight that it updates.
+    """
+    return _MAPPED if maps or optimizer != "adamw" else KEPT
 
 
 class Objective(Protocol):
