@@ -122,7 +122,8 @@ def compare(found: dict[str, Any], given: argparse.Namespace) -> float:
 
 def fill(model: PreTrainedModel, device: str) -> None:
     """Give everything memory: random codes and weights, equal scales."""
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator(device).manual_seed(0)
+    random: dict[str, Any] = {"generator": generator, "device": device}
     rotary = type(model.model.rotary_emb)(model.config)
     model.to_empty(device=device)
     model.model.rotary_emb = rotary.to(device)
@@ -130,14 +131,14 @@ def fill(model: PreTrainedModel, device: str) -> None:
     with torch.no_grad():
         for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
             if tensor.dtype == torch.uint8:
-                tensor.copy_(torch.randint(256, tensor.shape, generator=generator).to(torch.uint8))
+                tensor.copy_(torch.randint(256, tensor.shape, dtype=torch.uint8, **random))
             elif name.endswith(".scale"):
                 tensor.fill_(SCALE)
             elif "norm" in name:
                 tensor.fill_(1.0)
             elif "rotary" not in name:
                 for rows in tensor.split(4096):
-                    rows.copy_(torch.randn(rows.shape, generator=generator) * SCALE)
+                    rows.copy_(torch.randn(rows.shape, **random) * SCALE)
 
 
 def trained(work: Work, given: argparse.Namespace) -> tuple[TrainResult, int]:

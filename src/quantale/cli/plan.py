@@ -84,7 +84,7 @@ def _predictions(predicted: Mapping[str, Any]) -> str:
         {
             "stage": line["stage"],
             "time": _time(line["seconds"]),
-            "memory": show_bytes(line["peak_memory_bytes"]),
+            "memory": _memory(line),
             "disk": show_bytes(line["disk_bytes"]),
             "fits": "yes" if line["fits"] else "NO",
         }
@@ -93,6 +93,13 @@ def _predictions(predicted: Mapping[str, Any]) -> str:
     shown = table(rows, ("stage", "time", "memory", "disk", "fits")) if rows else ""
     fits = [f"{line['stage']} {way}" for line in stages for way in _ways(line)]
     return "\n".join(part for part in ("predicted", pairs(predicted), shown, *fits) if part)
+
+
+def _memory(line: Mapping[str, Any]) -> str:
+    """Return the peak, and where it is that of a GPU, say so."""
+    device = line.get("device", "cpu")
+    shown = show_bytes(line["peak_memory_bytes"])
+    return shown if device == "cpu" else f"{shown} on {device}"
 
 
 def _ways(line: Mapping[str, Any]) -> list[str]:

@@ -4,14 +4,19 @@ Memory of a training comes from a step on tensors without data (`tuning/footprin
 from ten real steps on random tokens, cut to few rows where a whole batch is large. Quantizing is
 tried on a model of one block, and its time is taken times the number of blocks. Bytes on disk are
 those of the files that would be written. Measuring and the page are not part of it.
+
+Where there is a GPU, trainings run there: their memory is then that of the GPU, and the memory of
+their process, which holds the driver too, is not predicted.
 """
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
+import torch
 
 from quantale.core.recipe import Recipe
 from quantale.core.recipe_variants import VariantSection
@@ -29,55 +34,84 @@ Line = Mapping[str, Any]
 def predict(recipe: Recipe, *, memory: int | None = None) -> dict[str, Any]:
     """Return what every stage will need, JSON-able, and what the machine has.
 
-    memory: bytes that the recipe may use; None: what is available now. What cannot be predicted
-    is None.
+    memory: bytes that the recipe may use, each stage on its device; None: what is available now.
+    What cannot be predicted is None.
     """
     set_threads(recipe)
-    limit = psutil.virtual_memory().available if memory is None else memory
     model = planned_model(recipe)
-    process, seeds = resident(), 1 + len(recipe.seeds)
-    stages: list[dict[str, Any]] = [
-        {**line, "fits": line["peak_memory_bytes"] is None or line["peak_memory_bytes"] <= limit}
-        for line in _lines(recipe, model, process, limit)
-    ]
+    seeds = 1 + len(recipe.seeds)
+    here = Place("cpu", resident(), psutil.virtual_memory().available if memory is None else memory)
+    there = _training_place(here, memory)
+    stages = list(_lines(recipe, model, here, there))
+    own = [line for line in stages if line["device"] == "cpu"]
     return {
         "parameters": model.parameters,
         "fp32_bytes": 4 * model.parameters,
-        "process_bytes": process,
-        "peak_memory_bytes": max(_known(stages, "peak_memory_bytes"), default=process),
+        "process_bytes": here.taken,
+        "peak_memory_bytes": max(_known(own, "peak_memory_bytes"), default=here.taken),
         "training_seeds": seeds,
         "seconds": seeds * sum(_known(stages, "seconds")),
         "disk_bytes": seeds * sum(_known(stages, "disk_bytes")),
-        "memory_limit_bytes": limit,
+        "memory_limit_bytes": here.limit,
         "disk_free_bytes": shutil.disk_usage(Path.cwd()).free,
+        **_device_memory(stages, there),
         "stages": stages,
     }
 
 
-def _lines(recipe: Recipe, model: PlannedModel, process: int, limit: int) -> list[Line]:
-    found: list[Line] = []
+@dataclass(frozen=True)
+class Place:
+    """Where a stage runs."""
+
+    device: str
+    """"cpu" or "cuda"."""
+    taken: int
+    """Bytes of it that this process has before the stage begins."""
+    limit: int
+    """Bytes that may be taken in all."""
+
+
+def _training_place(here: Place, memory: int | None) -> Place:
+    if not torch.cuda.is_available():
+        return here
+    free, _ = torch.cuda.mem_get_info()
+    return Place("cuda", 0, free if memory is None else memory)
+
+
+def _device_memory(stages: list[Line], there: Place) -> Line:
+    """Return what the trainings need on a GPU; nothing without one."""
+    if there.device == "cpu":
+        return {}
+    lines = [line for line in stages if line["device"] == there.device]
+    return {
+        "device_peak_bytes": max(_known(lines, "peak_memory_bytes"), default=0),
+        "device_limit_bytes": there.limit,
+    }
+
+
+def _lines(recipe: Recipe, model: PlannedModel, here: Place, there: Place) -> Iterator[Line]:
     if recipe.train is not None:
-        found.append(
-            predict_training(Training("train", recipe, recipe.train, model), process, limit)
-        )
+        yield _trained(Training("train", recipe, recipe.train, model), there)
     for variant in recipe.variants:
-        found += _variant(recipe, variant, model, process, limit)
-    return found
+        yield from _variant(recipe, variant, model, here, there)
+
+
+def _trained(training: Training, there: Place) -> Line:
+    return predict_training(training, there.taken, there.limit, there.device)
 
 
 def _variant(
-    recipe: Recipe, variant: VariantSection, model: PlannedModel, process: int, limit: int
-) -> list[Line]:
-    lines: list[Line] = []
+    recipe: Recipe, variant: VariantSection, model: PlannedModel, here: Place, there: Place
+) -> Iterator[Line]:
     order = None if variant.tune is None else tuning_of(variant.tune).order
     if variant.tune is not None:
         quantized = None if order == "tune-first" or not variant.quantizes else variant
-        training = Training(f"tune/{variant.name}", recipe, variant.tune, model, quantized)
-        lines.append(predict_training(training, process, limit))
+        yield _trained(
+            Training(f"tune/{variant.name}", recipe, variant.tune, model, quantized), there
+        )
     if variant.quantizes and order != "within":
-        lines.append(predict_quantizing(recipe, variant, model, process))
-    return lines
+        yield predict_quantizing(recipe, variant, model, here.taken, here.limit)
 
 
-def _known(lines: list[dict[str, Any]], key: str) -> list[Any]:
+def _known(lines: list[Line], key: str) -> list[Any]:
     return [line[key] for line in lines if line[key] is not None]

@@ -2,7 +2,7 @@
 
 The measured side is read from the sealed runs: their cost and timing records, and the bytes of
 their files. The memory is the kernel's peak of the process, reset at the start of each run where
-that is permitted.
+that is permitted; of a training that was planned for a GPU, the peak of torch's allocator there.
 """
 
 from collections.abc import Mapping
@@ -46,6 +46,8 @@ def rows(kept: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _row(line: Mapping[str, Any], taken: Mapping[str, Any]) -> dict[str, Any]:
     row: dict[str, Any] = {"stage": line["stage"]}
+    if line.get("device", "cpu") != "cpu":
+        taken = {**taken, "peak_memory_bytes": taken.get("device_peak_bytes")}
     for column in COLUMNS:
         said, was = line[column], taken.get(column)
         ratio = None if said is None or not was else said / was
@@ -80,5 +82,6 @@ def _taken(folder: Path) -> dict[str, Any]:
     return {
         "seconds": cost["seconds"],
         "peak_memory_bytes": cost["peak_rss_bytes"],
+        "device_peak_bytes": cost.get("device_peak_bytes"),
         "disk_bytes": sum(path.stat().st_size for path in model.glob("*.safetensors")),
     }

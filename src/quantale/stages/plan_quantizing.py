@@ -26,17 +26,23 @@ _LARGEST = 3e8
 
 
 def predict_quantizing(
-    recipe: Recipe, variant: VariantSection, model: PlannedModel, process: int
+    recipe: Recipe, variant: VariantSection, model: PlannedModel, process: int, limit: int
 ) -> dict[str, Any]:
-    """Return memory, time and disk of one variant; time is None where one block is too much."""
+    """Return memory, time and disk of one variant; time is None where one block is too much.
+
+    Quantizing happens in the memory of the process, on the CPU.
+    """
     methods = make_methods(variant)
     seconds = _try_one_block(recipe, methods, model)
+    peak = process + _peak(model)
     return {
         "stage": f"quantize/{variant.name}",
         "method": variant.method or "rules",
         "basis": "formats" if seconds is None else "one block",
         "seconds": seconds,
-        "peak_memory_bytes": process + _peak(model),
+        "device": "cpu",
+        "peak_memory_bytes": peak,
+        "fits": peak <= limit,
         "disk_bytes": file_bytes(packed_tensors(model, methods, stored_dtype(model, variant))),
     }
 

@@ -26,8 +26,12 @@ _TOO_MUCH = 1e12
 """Floating-point operations of one row forward and backward that are not tried any more."""
 
 
-def predict_training(training: Training, process: int, limit: int) -> dict[str, Any]:
+def predict_training(
+    training: Training, process: int, limit: int, device: str = "cpu"
+) -> dict[str, Any]:
     """Return memory by part, time and disk; where it does not fit in `limit`, what would.
+
+    process: bytes of the device that are taken before the training begins.
 
     Memory and disk are None for a training that cannot be begun without its data.
     """
@@ -36,11 +40,12 @@ def predict_training(training: Training, process: int, limit: int) -> dict[str, 
     begun, found = _counted(training, tokens)
     peak = None if found is None else found.peak + process
     fits = peak is None or peak <= limit
-    speed = _speed(training, tokens) if fits and begun is not None else None
+    speed = _speed(training, tokens, device) if fits and begun is not None else None
     seen = settings.steps * section.batch_size * section.accumulation * tokens
     return {
         "stage": training.name,
         "method": section.method,
+        "device": device,
         "basis": "unknown" if found is None else "method",
         "steps": settings.steps,
         "tokens": seen,
@@ -50,6 +55,7 @@ def predict_training(training: Training, process: int, limit: int) -> dict[str, 
         "memory": None if found is None else {**dataclasses.asdict(found), "process": process},
         "disk_bytes": None if begun is None else file_bytes(begun.written),
         "checkpoints_bytes": None if begun is None else checkpoint_bytes(begun.weights, settings),
+        "fits": fits,
         "would_fit": [] if fits else list(_remedies(training, tokens, process, limit)),
     }
 
@@ -87,7 +93,7 @@ def _counted(training: Training, tokens: int) -> tuple[Begun | None, Footprint |
         return begun, None
 
 
-def _speed(training: Training, tokens: int) -> float | None:
+def _speed(training: Training, tokens: int, device: str) -> float | None:
     """Return tokens a second, None where ten steps would take too long."""
     model = training.model
     if 6 * model.parameters * tokens > _TOO_MUCH:
@@ -98,6 +104,7 @@ def _speed(training: Training, tokens: int) -> float | None:
         model.config,
         tokens,
         classifies=model.classifies,
+        device=device,
     )
 
 

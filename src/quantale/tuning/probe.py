@@ -21,15 +21,25 @@ _MOST_WORK = 2e11
 
 
 def tokens_per_second(
-    work: Work, section: TrainSection, config: Any, tokens: int, *, classifies: bool
+    work: Work,
+    section: TrainSection,
+    config: Any,
+    tokens: int,
+    *,
+    classifies: bool,
+    device: str = "cpu",
 ) -> float:
-    """Take ten steps with rows of so many tokens and return the speed of the last seven."""
+    """Take ten steps with rows of so many tokens and return the speed of the last seven.
+
+    The work's model goes to the device.
+    """
     parameters = sum(p.numel() for p in work.model.parameters())
     rows = max(1, min(section.batch_size, int(_MOST_WORK / (6 * parameters * tokens))))
+    work.model.to(device)
     weights = work.objective.trainable(work.model)
-    optimizer = make_optimizer(weights, _settings(section), "cpu")
-    arithmetic = Arithmetic(section.precision, "cpu")
-    batch = _batch(config, rows, tokens, classifies=classifies)
+    optimizer = make_optimizer(weights, _settings(section), device)
+    arithmetic = Arithmetic(section.precision, device)
+    batch = _batch(config, rows, tokens, classifies=classifies).to(torch.device(device))
     times = []
     work.model.train()
     with recomputing(work.model, section.gradient_checkpointing):
@@ -40,6 +50,8 @@ def tokens_per_second(
                 loss = work.objective.loss(work.model, batch)
             arithmetic.backward(loss)
             arithmetic.step(optimizer, weights.values(), section.clip)
+            if device == "cuda":
+                torch.cuda.synchronize()
             times.append(time.perf_counter() - started)
     return rows * tokens * (STEPS - _UNTIMED) / sum(times[_UNTIMED:])
 

@@ -32,12 +32,14 @@ def test_every_stage_is_a_row(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     unknown = {**LINE, "stage": "quantize/gptq", "seconds": None}
-    asked = planned(monkeypatch, LINE, unknown)
+    there = {**LINE, "stage": "tune/a", "device": "cuda"}
+    asked = planned(monkeypatch, LINE, unknown, there)
     assert main(["plan", "quickstart", "--memory", "4GB"]) == 0
     text = capsys.readouterr().out
     assert asked == [4 * 10**9]
-    assert "train          90 s  3 GB    40 MB  yes" in text
-    assert "quantize/gptq  ?     3 GB    40 MB  yes" in text
+    assert "train          90 s  3 GB          40 MB  yes" in text
+    assert "quantize/gptq  ?     3 GB          40 MB  yes" in text
+    assert "tune/a         90 s  3 GB on cuda  40 MB  yes" in text
 
 
 def test_what_would_fit_is_said(

@@ -17,7 +17,7 @@ from quantale.data.batch import Batch
 from quantale.stages.pipeline import plan_recipe, run_recipe
 from quantale.stages.plan import predict
 from quantale.stages.plan_disk import checkpoint_bytes
-from quantale.stages.plan_kept import held_against, keep_measured, keep_prediction
+from quantale.stages.plan_kept import held_against, keep_measured, keep_prediction, rows
 from quantale.stages.plan_training import predict_training
 from quantale.stages.plan_work import Training, begin
 from quantale.stages.planned_model import planned_model
@@ -36,6 +36,8 @@ TRAIN = {
     "precision": "fp32",
 }
 ROWS = Batch.of_rows(torch.randint(300, (2, 17), generator=torch.Generator().manual_seed(0)))
+CUBLAS = 64 << 20
+"""Bytes that cuBLAS may take from torch's allocator as its workspace."""
 RTN = {"method": "rtn", "bits": 4, "group_size": 16}
 
 
@@ -133,6 +135,34 @@ def test_a_run_is_held_against_its_prediction(tmp_path: Path) -> None:
     for stage, row in rows.items():
         assert row["disk_bytes_ratio"] == pytest.approx(1, abs=0.02), stage
         assert row["seconds_ratio"] is None or row["seconds_ratio"] > 0
+
+
+def test_a_training_on_a_gpu_is_held_against_the_memory_of_the_gpu() -> None:
+    line = {"stage": "train", "seconds": 2.0, "peak_memory_bytes": 300, "disk_bytes": None}
+    measured = {"seconds": 2.5, "peak_memory_bytes": 9000, "device_peak_bytes": 400}
+    ratios = []
+    for device in ("cpu", "cuda"):
+        stages = [{**line, "device": device}]
+        kept = {"predicted": {"stages": stages}, "measured": {"train": measured}}
+        ratios.append(rows(kept)[0]["peak_memory_bytes_ratio"])
+    assert ratios == [300 / 9000, 300 / 400]
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_trainings_are_planned_for_it(tmp_path: Path) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    model = {"layers": 4, "heads": 8, "width": 512, "context": 256, "dropout": 0.0}
+    draft = {**resolved(batch_size=16).recipe.model_dump(mode="json"), "model": model}
+    asked = resolve(Draft(draft, {}), [], "here")
+    found = predict(asked.recipe)
+    assert {line["device"] for line in lines(found).values()} == {"cpu", "cuda"}
+    assert found["device_peak_bytes"] >= lines(found)["train"]["peak_memory_bytes"]
+    keep_prediction(asked.recipe, tmp_path)
+    run_recipe(asked, tmp_path, only="train", resume=False, progress=Silent())
+    row = keep_measured(tmp_path)[0]
+    said, was = row["peak_memory_bytes"], row["peak_memory_bytes_measured"]
+    assert 0.85 * was - CUBLAS <= said <= 1.15 * was
 
 
 def test_trainings_over_packed_bases_are_planned_as_what_they_are(tmp_path: Path) -> None:
