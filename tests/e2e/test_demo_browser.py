@@ -92,9 +92,10 @@ def ready(page: Tab, url: str) -> None:
 
 
 def write(page: Tab, prompt: str) -> None:
+    """Ask for answers on a page that shows none, and wait until they begin or are refused."""
     page.type("#q-prompt textarea", prompt)
     page.click("#q-go")
-    page.wait('document.querySelector("#q-stop").disabled === false')
+    page.wait('document.querySelector(".q-status")')
 
 
 def test_what_is_typed_is_answered_by_all_as_it_is_written(browser: Chromium, stories: str) -> None:
@@ -192,7 +193,6 @@ def test_every_payload_of_a_model_stays_text(browser: Chromium, hostile: str) ->
     assert len(PAYLOADS) >= 30
     with tab(browser) as page:
         ready(page, hostile)
-        page.evaluate("document.querySelector('#q-length input[type=number]').value")
         write(page, "Once")
         page.wait(DONE)
         texts = page.evaluate(TEXTS)
@@ -228,6 +228,8 @@ def test_the_harness_sees_code_that_runs(browser: Chromium, stories: str) -> Non
         ready(page, stories)
         page.evaluate(f"document.body.insertAdjacentHTML('beforeend', {json.dumps(PAYLOADS[1])})")
         page.wait("window.pwned === 1")
+        with pytest.raises(AssertionError):
+            assert_unharmed(page, stories)
 
 
 @pytest.mark.parametrize(

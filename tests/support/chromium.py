@@ -165,18 +165,24 @@ class Tab:
         raise AssertionError(f"never true: {condition}")
 
     def click(self, selector: str) -> None:
-        """Press the middle of an element with the mouse."""
+        """Press the middle of an element with the mouse, once it stays where it is."""
         self.wait(f"document.querySelector({json.dumps(selector)})")
-        place = self.evaluate(
-            f"""(() => {{ const node = document.querySelector({json.dumps(selector)});
-            node.scrollIntoView({{block: "center"}}); const box = node.getBoundingClientRect();
-            return [box.x + box.width / 2, box.y + box.height / 2]; }})()"""
-        )
+        before, place = None, self._middle(selector)
+        while place != before:
+            time.sleep(0.1)
+            before, place = place, self._middle(selector)
         for kind in ("mousePressed", "mouseReleased"):
             self.call(
                 "Input.dispatchMouseEvent",
                 type=kind, x=place[0], y=place[1], button="left", clickCount=1,
             )  # fmt: skip
+
+    def _middle(self, selector: str) -> Any:
+        return self.evaluate(
+            f"""(() => {{ const node = document.querySelector({json.dumps(selector)});
+            node.scrollIntoView({{block: "center"}}); const box = node.getBoundingClientRect();
+            return [box.x + box.width / 2, box.y + box.height / 2]; }})()"""
+        )
 
     def type(self, selector: str, text: str) -> None:
         """Put the cursor into a box, empty it and type."""
