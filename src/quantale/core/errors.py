@@ -5,7 +5,10 @@ A message says what was wanted, what came, and what to do. Anything that is not 
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class QuantaleError(Exception):
@@ -60,6 +63,16 @@ class GateError(QuantaleError):
     """A result that was made and written, and does not keep what it was asked to keep."""
 
     exit_code = 10
+
+
+def from_native(call: Callable[[], T]) -> T:
+    """Call into a library that raises plain `Exception` and can panic; raises ValueError then."""
+    try:
+        return call()
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        raise ValueError(str(error)) from error
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from quantale.core.errors import DataError
+from quantale.core.errors import DataError, from_native
 
 BOUNDARY = "<|endoftext|>"
 """Begins and ends every document; also the padding symbol."""
@@ -85,14 +85,12 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerFast:
 
 
 def _check_file(file: Path) -> None:
-    """Parse a tokenizer file alone; the native parser raises plain `Exception` and can panic."""
+    """Parse a tokenizer file alone, before transformers does."""
     if file.stat().st_size > _MAX_FILE_BYTES:
         raise DataError(f"{file} has more than {_MAX_FILE_BYTES} bytes; it is no tokenizer")
     try:
-        Tokenizer.from_file(str(file))
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:
+        from_native(lambda: Tokenizer.from_file(str(file)))
+    except ValueError as error:
         raise DataError(f"{file} is damaged or not a tokenizer: {error}") from error
 
 

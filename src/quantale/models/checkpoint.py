@@ -69,6 +69,10 @@ class Checkpoint:
         """Yield the names of all tensors."""
         return iter(self._places)
 
+    def __contains__(self, name: object) -> bool:
+        """Say whether there is such a tensor."""
+        return name in self._places
+
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of a tensor."""
         return self._places[name].entry.shape

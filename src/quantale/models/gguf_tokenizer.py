@@ -21,7 +21,7 @@ from tokenizers import (
 )
 from transformers import PreTrainedTokenizerFast
 
-from quantale.core.errors import ModelFileError
+from quantale.core.errors import ModelFileError, from_native
 from quantale.models.load import first_line, tokenizer_errors
 
 _KEY: Final = "tokenizer.ggml."
@@ -48,18 +48,9 @@ def rebuilt(values: Mapping[str, Any], path: Path) -> Any:
 def _backend(values: Mapping[str, Any]) -> Tokenizer | None:
     whole = values.get("tokenizer.huggingface.json")
     if isinstance(whole, str):
-        return _parsed(whole)
+        return from_native(lambda: Tokenizer.from_str(whole))
     build = _BUILT.get((values.get(f"{_KEY}model"), values.get(f"{_KEY}pre", "default")))
     return None if build is None else build(values)
-
-
-def _parsed(text: str) -> Tokenizer:
-    try:
-        return Tokenizer.from_str(text)
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # the native parser raises plain `Exception` and can panic
-        raise ValueError(str(error)) from error
 
 
 def _wrap(backend: Tokenizer, values: Mapping[str, Any]) -> PreTrainedTokenizerFast:

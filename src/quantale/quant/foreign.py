@@ -6,7 +6,7 @@ was found to have the name and the shape that the configuration describes.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -130,6 +130,33 @@ def shapes_of(config: Any) -> dict[str, tuple[int, int]]:
     return {site.name: site.shape for site in sites if site.role != "norm"}
 
 
+def modules_with(
+    tensors: Checkpoint, part: str, shapes: Mapping[str, tuple[int, int]]
+) -> dict[str, tuple[int, int]]:
+    """Return the modules that have a tensor of that last name, and their (out, in) shapes."""
+    ends = f".{part}"
+    return {
+        owner: shape_in(shapes, owner)
+        for owner in (name.removesuffix(ends) for name in tensors if name.endswith(ends))
+    }
+
+
+def shape_in(shapes: Mapping[str, tuple[int, int]], name: str) -> tuple[int, int]:
+    """Return the shape of a module's weight; raises ModelFileError where it has none."""
+    if name not in shapes:
+        raise ModelFileError(f"{name} is no weight of this model")
+    return shapes[name]
+
+
+def keep_plain(
+    contents: Contents, tensors: Checkpoint, quantized: Iterable[str], parts: Iterable[str]
+) -> None:
+    """Take all tensors over as they are that are no part of a quantized module."""
+    last = tuple(parts)
+    used = {f"{name}.{part}" for name in quantized for part in last}
+    contents.plain |= {name: tensors.read(name) for name in tensors if name not in used}
+
+
 def file_sizes(source: Path, parts: Mapping[str, str]) -> dict[str, int]:
     """Return the stored bytes of a folder's tensors under our names.
 
@@ -153,7 +180,7 @@ def tensor_of(
     tensors: Checkpoint, name: str, shape: tuple[int, ...], kinds: tuple[torch.dtype, ...]
 ) -> Tensor:
     """Return a tensor of the wanted shape and one of some dtypes; raises ModelFileError."""
-    if name not in set(tensors):
+    if name not in tensors:
         raise ModelFileError(f"tensor {name} is missing")
     if tensors.shape(name) != shape or tensors.dtype(name) not in kinds:
         raise ModelFileError(

@@ -20,10 +20,13 @@ from quantale.quant.foreign import (
     Contents,
     attempt,
     file_sizes,
+    keep_plain,
     loaded,
+    modules_with,
     named,
     open_folder,
     parsed,
+    shape_in,
     shapes_of,
     tensor_of,
     whole,
@@ -64,25 +67,16 @@ class Bitsandbytes:
 def _contents(source: Path) -> Contents:
     config, section, tensors = open_folder(source)
     contents, shapes = Contents("bitsandbytes", config), shapes_of(config)
-    used: set[str] = set()
+    quantized = modules_with(tensors, "SCB", shapes)
+    for owner, shape in quantized.items():
+        contents.packed[owner] = _eight(tensors, owner, shape, section)
     for name in list(tensors):
         owner, mark, kind = name.partition(_STATE)
         if mark:
-            used |= {f"{owner}.{part}" for part in _PARTS}
-            _take_four(contents, tensors, owner, kind, _shape(shapes, owner))
-        elif name.endswith(".SCB"):
-            owner = name.removesuffix(".SCB")
-            used |= {f"{owner}.{part}" for part in _PARTS}
-            shape = _shape(shapes, owner)
-            contents.packed[owner] = _eight(tensors, owner, shape, section)
-    contents.plain |= {name: tensors.read(name) for name in tensors if name not in used}
+            quantized[owner] = shape_in(shapes, owner)
+            _take_four(contents, tensors, owner, kind, quantized[owner])
+    keep_plain(contents, tensors, quantized, _PARTS)
     return contents
-
-
-def _shape(shapes: Mapping[str, tuple[int, int]], name: str) -> tuple[int, int]:
-    if name not in shapes:
-        raise ModelFileError(f"{name} is no weight of this model")
-    return shapes[name]
 
 
 def _eight(

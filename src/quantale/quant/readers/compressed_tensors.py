@@ -18,7 +18,9 @@ from quantale.quant import words
 from quantale.quant.foreign import (
     Contents,
     file_sizes,
+    keep_plain,
     loaded,
+    modules_with,
     named,
     open_folder,
     shapes_of,
@@ -62,16 +64,13 @@ class _Scheme:
 def _contents(source: Path) -> Contents:
     config, section, tensors = open_folder(source)
     scheme = _scheme(section)
-    contents, shapes = Contents("compressed-tensors", config), shapes_of(config)
-    names = [n.removesuffix(".weight_packed") for n in tensors if n.endswith(".weight_packed")]
-    for name in names:
-        if name not in shapes:
-            raise ModelFileError(f"{name} is no weight of this model")
-        if f"{name}.weight_g_idx" in set(tensors):
+    contents = Contents("compressed-tensors", config)
+    modules = modules_with(tensors, "weight_packed", shapes_of(config))
+    for name, shape in modules.items():
+        if f"{name}.weight_g_idx" in tensors:
             raise ModelFileError(f"{name}: columns in an order of their own are not read")
-        contents.packed[name] = _packed(tensors, name, shapes[name], scheme)
-    used = {f"{name}.{part}" for name in names for part in _PARTS}
-    contents.plain |= {name: tensors.read(name) for name in tensors if name not in used}
+        contents.packed[name] = _packed(tensors, name, shape, scheme)
+    keep_plain(contents, tensors, modules, _PARTS)
     return contents
 
 
@@ -100,7 +99,7 @@ def _packed(
     stored = tensor_of(
         tensors, f"{name}.weight_packed", (rows, -(-width * scheme.bits // 32)), (torch.int32,)
     )
-    kind = tensors.dtype(f"{name}.weight_scale") if f"{name}.weight_scale" in set(tensors) else None
+    kind = tensors.dtype(f"{name}.weight_scale") if f"{name}.weight_scale" in tensors else None
     names = [key for key, dtype in DTYPES.items() if dtype == kind]
     if not names:
         raise ModelFileError(f"{name}.weight_scale is missing or of dtype {kind}")

@@ -22,7 +22,9 @@ from quantale.quant.foreign import (
     Contents,
     attempt,
     file_sizes,
+    keep_plain,
     loaded,
+    modules_with,
     named,
     open_folder,
     shapes_of,
@@ -95,23 +97,20 @@ def _contents(source: Path) -> Contents:
     version = section.get("checkpoint_format") or "gptq"
     if version not in _LESS_ONE:
         raise ModelFileError(f"checkpoint_format {version!r}; {', '.join(_LESS_ONE)} are read")
-    contents, shapes = Contents("gptq", config), shapes_of(config)
-    modules = [n.removesuffix(".qweight") for n in tensors if n.endswith(".qweight")]
-    for name in modules:
-        if name not in shapes:
-            raise ModelFileError(f"{name} is no weight of this model")
-        stored = _stored(tensors, name, shapes[name], _LESS_ONE[version])
+    contents = Contents("gptq", config)
+    modules = modules_with(tensors, "qweight", shapes_of(config))
+    for name, shape in modules.items():
+        stored = _stored(tensors, name, shape, _LESS_ONE[version])
         if not attempt(contents, name, stored.pack):
             contents.put(name, stored.weight())
-    used = {f"{name}.{part}" for name in modules for part in _PARTS}
-    contents.plain |= {name: tensors.read(name) for name in tensors if name not in used}
+    keep_plain(contents, tensors, modules, _PARTS)
     return contents
 
 
 def _stored(tensors: Checkpoint, name: str, shape: tuple[int, int], added: int) -> _Stored:
     """Return the parts of a weight after each was found to have the shape of the others."""
     rows, width = shape
-    if f"{name}.scales" not in set(tensors):
+    if f"{name}.scales" not in tensors:
         raise ModelFileError(f"tensor {name}.scales is missing")
     count = tensors.shape(f"{name}.qweight")[0]
     bits = count * 32 // width
@@ -133,7 +132,7 @@ def _stored(tensors: Checkpoint, name: str, shape: tuple[int, int], added: int) 
 
 def _order(tensors: Checkpoint, name: str, width: int, groups: int) -> Tensor:
     """Return the group of each column; a file without g_idx has groups of one size."""
-    if f"{name}.g_idx" not in set(tensors):
+    if f"{name}.g_idx" not in tensors:
         return torch.arange(width) // -(-width // groups)
     order = tensor_of(tensors, f"{name}.g_idx", (width,), (torch.int32, torch.int64)).long()
     if int(order.min()) < 0 or int(order.max()) >= groups:
