@@ -8,8 +8,8 @@ memory and time do not depend on the numbers), puts adapters of rank 16 on q, k,
 some steps on random tokens in the project's own loop. The prediction is that of `quantale plan`:
 one step on tensors without data. Blocks of a MiB and more are mapped, as in every training over
 packed weights. Prints one JSON line. `--plan` predicts alone. The peak is the kernel's own, reset
-when the model is there and read when the loop has ended; where there is a GPU the model goes there
-and torch's own peak is what counts.
+when the model is there and read when the loop has ended; where there is a GPU the model goes there,
+and torch's own peak is held against what of the prediction lies there.
 """
 
 import argparse
@@ -84,7 +84,7 @@ def adapted(model: PreTrainedModel, given: argparse.Namespace) -> Work:
 
 
 def prediction(given: argparse.Namespace) -> dict[str, Any]:
-    """Return what `quantale plan` says of it, without and with the process."""
+    """Return what `quantale plan` says of it, on the CPU with the process."""
     with torch.device("meta"):
         work = adapted(packed(given), given)
     found: Footprint = footprint(
@@ -96,8 +96,10 @@ def prediction(given: argparse.Namespace) -> dict[str, Any]:
             gradient_checkpointing=given.checkpointing,
         ),
     )
-    here = resident()
-    return {"predicted": asdict(found), "predicted_peak_bytes": found.peak + here, "process": here}
+    process = 0 if torch.cuda.is_available() else resident()
+    if torch.cuda.is_available():
+        found = found.on_gpu()
+    return {"predicted": asdict(found), "predicted_peak_bytes": found.peak + process}
 
 
 def compare(found: dict[str, Any], given: argparse.Namespace) -> float:
@@ -107,7 +109,6 @@ def compare(found: dict[str, Any], given: argparse.Namespace) -> float:
     fill(model, device)
     result, peak = trained(adapted(model, given), given)
     if device == "cuda":
-        found["predicted_peak_bytes"] -= found["process"]
         peak = result.cost.device_peak_bytes or 0
     ratio = peak / found["predicted_peak_bytes"]
     found |= {

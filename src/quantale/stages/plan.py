@@ -91,13 +91,10 @@ def _device_memory(stages: list[Line], there: Place) -> Line:
 
 def _lines(recipe: Recipe, model: PlannedModel, here: Place, there: Place) -> Iterator[Line]:
     if recipe.train is not None:
-        yield _trained(Training("train", recipe, recipe.train, model), there)
+        training = Training("train", recipe, recipe.train, model, device=there.device)
+        yield predict_training(training, there.taken, there.limit)
     for variant in recipe.variants:
         yield from _variant(recipe, variant, model, here, there)
-
-
-def _trained(training: Training, there: Place) -> Line:
-    return predict_training(training, there.taken, there.limit, there.device)
 
 
 def _variant(
@@ -106,9 +103,9 @@ def _variant(
     order = None if variant.tune is None else tuning_of(variant.tune).order
     if variant.tune is not None:
         quantized = None if order == "tune-first" or not variant.quantizes else variant
-        yield _trained(
-            Training(f"tune/{variant.name}", recipe, variant.tune, model, quantized), there
-        )
+        name = f"tune/{variant.name}"
+        training = Training(name, recipe, variant.tune, model, quantized, there.device)
+        yield predict_training(training, there.taken, there.limit)
     if variant.quantizes and order != "within":
         yield predict_quantizing(recipe, variant, model, here.taken, here.limit)
 

@@ -26,12 +26,10 @@ _TOO_MUCH = 1e12
 """Floating-point operations of one row forward and backward that are not tried any more."""
 
 
-def predict_training(
-    training: Training, process: int, limit: int, device: str = "cpu"
-) -> dict[str, Any]:
+def predict_training(training: Training, process: int, limit: int) -> dict[str, Any]:
     """Return memory by part, time and disk; where it does not fit in `limit`, what would.
 
-    process: bytes of the device that are taken before the training begins.
+    process: bytes of the training's device that are taken before it begins.
 
     Memory and disk are None for a training that cannot be begun without its data.
     """
@@ -40,12 +38,12 @@ def predict_training(
     begun, found = _counted(training, tokens)
     peak = None if found is None else found.peak + process
     fits = peak is None or peak <= limit
-    speed = _speed(training, tokens, device) if fits and begun is not None else None
+    speed = _speed(training, tokens) if fits and begun is not None else None
     seen = settings.steps * section.batch_size * section.accumulation * tokens
     return {
         "stage": training.name,
         "method": section.method,
-        "device": device,
+        "device": training.device,
         "basis": "unknown" if found is None else "method",
         "steps": settings.steps,
         "tokens": seen,
@@ -88,12 +86,13 @@ def _counted(training: Training, tokens: int) -> tuple[Begun | None, Footprint |
     except (QuantaleError, RuntimeError):
         return None, None
     try:
-        return begun, footprint(begun.work, training.step(tokens), begun.teacher)
+        found = footprint(begun.work, training.step(tokens), begun.teacher)
     except (QuantaleError, RuntimeError):
         return begun, None
+    return begun, found if training.device == "cpu" else found.on_gpu()
 
 
-def _speed(training: Training, tokens: int, device: str) -> float | None:
+def _speed(training: Training, tokens: int) -> float | None:
     """Return tokens a second, None where ten steps would take too long."""
     model = training.model
     if 6 * model.parameters * tokens > _TOO_MUCH:
@@ -104,7 +103,7 @@ def _speed(training: Training, tokens: int, device: str) -> float | None:
         model.config,
         tokens,
         classifies=model.classifies,
-        device=device,
+        device=training.device,
     )
 
 

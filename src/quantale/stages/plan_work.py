@@ -25,6 +25,7 @@ from quantale.stages.variants import make_methods
 from quantale.tuning.footprint import Step
 from quantale.tuning.live_bytes import materialize
 from quantale.tuning.method import Start, Tuning, Work
+from quantale.tuning.precision import precision_on
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Training:
     model: PlannedModel
     quantized: VariantSection | None = None
     """What quantizes the base before or in the training."""
+    device: str = "cpu"
+    """Where it will run: "cpu" or "cuda"."""
 
     @property
     def tuning(self) -> Tuning:
@@ -61,7 +64,7 @@ class Training:
             section.batch_size,
             tokens,
             section.optimizer,
-            section.precision,
+            precision_on(section.precision, self.device),
             section.gradient_checkpointing,
             self.model.classifies,
             section.accumulation,

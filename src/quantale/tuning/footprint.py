@@ -83,6 +83,10 @@ class Footprint:
         """Bytes that the process holds then."""
         return self.tensors + self.holes
 
+    def on_gpu(self) -> "Footprint":
+        """Return what of it lies on a GPU where one trains: the best weights are kept beside it."""
+        return replace(self, best=0, validation=self.validation - self.best, holes=0)
+
 
 def footprint(work: Work, step: Step, teacher: nn.Module | None = None) -> Footprint:
     """Return the memory of a training whose model and teacher were built on the device "meta".

@@ -27,8 +27,7 @@ class Arithmetic:
 
     def __init__(self, wanted: Precision, device: str) -> None:
         """Choose where `auto` is wanted."""
-        native = "bf16" if computes_bf16(device) else "fp32"
-        self.name: str = native if wanted == "auto" else wanted
+        self.name: Precision = precision_on(wanted, device)
         self._device = device
         self._scaler = torch.amp.GradScaler(device, enabled=self.name == "fp16")
 
@@ -69,6 +68,13 @@ class Arithmetic:
         """Go on with a state."""
         if state:
             self._scaler.load_state_dict(state)
+
+
+def precision_on(wanted: Precision, device: str) -> Precision:
+    """Return the precision in which a device trains where `auto` leaves the choice to it."""
+    if wanted != "auto":
+        return wanted
+    return "bf16" if computes_bf16(device) else "fp32"
 
 
 def _clipped(weights: list[nn.Parameter], clip: float) -> float:

@@ -148,6 +148,19 @@ def test_a_training_on_a_gpu_is_held_against_the_memory_of_the_gpu() -> None:
     assert ratios == [300 / 9000, 300 / 400]
 
 
+def test_on_a_gpu_neither_the_best_weights_nor_holes_are_counted() -> None:
+    asked = recipe()
+    assert asked.train is not None
+    training = Training("train", asked, asked.train, planned_model(asked))
+    here = predict_training(training, 0, 1)["memory"]
+    line = predict_training(dataclasses.replace(training, device="cuda"), 0, 1)
+    there = line["memory"]
+    assert (there["best"], there["holes"], there["step"]) == (0, 0, here["step"])
+    assert there["validation"] == here["validation"] - here["best"] > 0
+    held = here["weights"] + here["optimizer"]
+    assert line["peak_memory_bytes"] == held + max(there["step"], there["validation"])
+
+
 @pytest.mark.gpu
 def test_on_a_gpu_trainings_are_planned_for_it(tmp_path: Path) -> None:
     if not torch.cuda.is_available():
