@@ -19,6 +19,7 @@ from quantale.quant.relay import BlockCall, Stop
 
 _TILE = 256
 """Columns of a Hessian that are computed together."""
+_SAFE = torch.finfo(torch.float32).max / 16
 
 
 @dataclass
@@ -48,24 +49,38 @@ class LayerStats:
         flat = x.detach().reshape(-1, self.width).to(torch.float32)
         self.rows += flat.shape[0]
         kept, share = 1 - flat.shape[0] / self.rows, 2 / self.rows
-        _add_square(self.hessian.mul_(kept), flat, share)
-        torch.maximum(self.absmax, flat.abs().amax(0), out=self.absmax)
+        largest = flat.abs().amax(0)
+        torch.maximum(self.absmax, largest, out=self.absmax)
+        before, after = _shares(share, flat.shape[0], float(largest.max()))
+        _add_square(self.hessian.mul_(kept), flat * before if before != 1 else flat, flat, after)
         if reference is not None:
             off = reference.detach().reshape(-1, self.width).to(torch.float32) - flat
             self.cross = torch.zeros_like(self.hessian) if self.cross is None else self.cross
-            self.cross.mul_(kept).addmm_(off.t(), flat, alpha=share)
+            self.cross.mul_(kept).addmm_(off.mul_(before).t(), flat, alpha=after)
 
     def power(self) -> Tensor:
         """Return the mean square of every input, (in,) float32."""
         return self.hessian.diagonal() / 2
 
 
-def _add_square(hessian: Tensor, x: Tensor, share: float) -> None:
-    """Add share * xT x for x: (rows, in), at about half the products: the result is symmetric."""
+def _shares(share: float, rows: int, largest: float) -> tuple[float, float]:
+    """Return what of a share multiplies the inputs and what their sum of products.
+
+    A library may add the products up before it multiplies: where that could overflow, the inputs
+    are made smaller first.
+    """
+    return (1.0, share) if rows * largest**2 < _SAFE else (share, 1.0)
+
+
+def _add_square(hessian: Tensor, left: Tensor, x: Tensor, share: float) -> None:
+    """Add share * leftT x, both (rows, in) and alike but for a factor.
+
+    Half the products are enough: the result is symmetric.
+    """
     width = hessian.shape[0]
     for start in range(0, width, _TILE):
         rows = slice(start, min(start + _TILE, width))
-        hessian[rows, start:].addmm_(x[:, rows].t(), x[:, start:], alpha=share)
+        hessian[rows, start:].addmm_(left[:, rows].t(), x[:, start:], alpha=share)
         hessian[rows.stop :, rows] = hessian[rows, rows.stop :].t()
 
 
