@@ -29,6 +29,19 @@ GIVEN = {"SKYPILOT_NODE_RANK", "SKYPILOT_NODE_IPS", "SKYPILOT_NUM_NODES"} | {
     "SKYPILOT_NUM_GPUS_PER_NODE"
 }
 """What SkyPilot puts into the environment of a task."""
+PARSE = """
+import sys
+from pathlib import Path
+from sky.skylet.constants import CATALOG_SCHEMA_VERSION
+catalogs = Path.home() / ".sky" / "catalogs" / CATALOG_SCHEMA_VERSION / "common"
+catalogs.mkdir(parents=True)
+(catalogs / "accelerators.csv").write_text("AcceleratorName,Clouds\\nL4,['gcp']\\nT4,['gcp']\\n")
+import sky
+task = sky.Task.from_yaml(sys.argv[1])
+task.validate()
+print(task.num_nodes)
+"""
+"""SkyPilot's parser, with its list of accelerators at hand, which it would fetch."""
 
 every_task = pytest.mark.parametrize("path", TASKS, ids=lambda path: path.stem)
 
@@ -96,10 +109,9 @@ def test_skypilots_own_parser_takes_it(path: Path, tmp_path: Path) -> None:
     python = os.environ.get("SKYPILOT_PYTHON")
     if python is None:
         pytest.skip("SKYPILOT_PYTHON names no interpreter that has SkyPilot")
-    script = "import sys, sky; print(sky.Task.from_yaml(sys.argv[1]).num_nodes)"
     environment = {**os.environ, "HOME": str(tmp_path)}
     environment.pop("PYTHONPATH", None)
-    command = [python, "-c", script, str(path)]
+    command = [python, "-c", PARSE, str(path)]
     done = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False
     )
