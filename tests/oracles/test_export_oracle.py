@@ -279,8 +279,10 @@ def test_a_real_model_keeps_its_perplexity_through_gguf_and_back(tmp_path: Path)
     """Perplexity by `evaluate`, the .gguf file named itself, beside the model it came from."""
     out = tmp_path / "f16"
     words = ["export", str(STORIES260K), "--format", "gguf", "--type", "F16", "--out", str(out)]
-    assert main([*words, "--samples", "2"]) == 0
-    assert read_json(out / "export.json")["kl_mean"] < 1e-4
+    assert main([*words, "--samples", "2", "--data", str(TINYSTORIES / "valid.txt")]) == 0
+    record = read_json(out / "export.json")
+    assert record["kl_mean"] < 1e-4
+    assert record["tokens"] == 2 * 128
     for path in out.glob("tokenizer*"):
         path.rename(tmp_path / path.name)  # the file alone must do
     (out / "MANIFEST.json").unlink()

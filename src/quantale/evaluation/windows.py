@@ -206,8 +206,19 @@ def adds_bos(tokenizer: Any) -> bool:
 
 def own_context(model: Any) -> int | None:
     """Return the longest input of a model, in tokens; None where its config does not tell."""
-    names = ("max_position_embeddings", "n_positions")
-    found = [getattr(model.config, name, None) for name in names]
+    return _context(model.config)
+
+
+def named_context(config: Any) -> int:
+    """Return the longest input that a configuration names; raises UsageError where it does not."""
+    found = _context(config)
+    if found is None:
+        raise UsageError(f"a {config.model_type} names no longest input, which this needs to know")
+    return found
+
+
+def _context(config: Any) -> int | None:
+    found = [getattr(config, name, None) for name in ("max_position_embeddings", "n_positions")]
     return next((int(size) for size in found if size is not None), None)
 
 

@@ -27,6 +27,7 @@ from quantale.evaluation.predictions import Prediction
 from quantale.evaluation.proportions import Flips
 from quantale.evaluation.reading_memory import reading_memory
 from quantale.evaluation.scores import by_model
+from quantale.evaluation.windows import named_context
 from quantale.models.load import read_config
 from quantale.quant.damage import output_errors
 from quantale.quant.ledger import kernel_names
@@ -204,7 +205,7 @@ def _timings(found: Predictions, plan: Classifying) -> dict[str, dict[str, float
 
 def _memory(models: Mapping[str, Any], plan: Classifying) -> dict[str, dict[str, int]]:
     """Return the memory of every model over a batch as long as it may be, in bytes."""
-    context = min(int(model.config.max_position_embeddings) for model in models.values())
+    context = min(named_context(model.config) for model in models.values())
     length = min(plan.settings.length or context, context)
     batch = min(plan.settings.batch_size, len(plan.data.documents))
     threads = torch.get_num_threads()
@@ -219,7 +220,7 @@ def _errors(
         return {}
     base = models[plan.base]
     stream = encode_documents(tokenizer, plan.data.documents.texts)
-    length = min(int(base.config.max_position_embeddings), len(stream))
+    length = min(named_context(base.config), len(stream))
     window: torch.Tensor = calibration_windows(stream, 1, length, plan.seed)
     others = {name: model for name, model in models.items() if name != plan.base}
     return output_errors(base, others, window)

@@ -17,6 +17,7 @@ from quantale.data.tokenizers import tokenizer_sha256
 from quantale.data.windows import calibration_windows, encode_documents
 from quantale.evaluation import language, summary
 from quantale.evaluation.language import LanguageScores, LanguageSettings
+from quantale.evaluation.windows import named_context
 from quantale.models.load import load
 from quantale.quant.damage import output_errors
 from quantale.quant.ledger import kernel_names
@@ -169,7 +170,7 @@ def _errors(models: Mapping[str, Any], tokenizer: Any, plan: Plan) -> dict[str, 
     base = models[plan.base]
     texts, marked = plan.documents.texts, plan.documents.marked
     stream = encode_documents(tokenizer, texts, marked=marked)
-    length = min(int(base.config.max_position_embeddings), len(stream))
+    length = min(named_context(base.config), len(stream))
     samples = max(1, min(_ERROR_WINDOWS, len(stream) // length))
     others = {name: model for name, model in models.items() if name != plan.base}
     return output_errors(base, others, calibration_windows(stream, samples, length, plan.seed))

@@ -1,6 +1,7 @@
 """From a model to a sealed folder in a format of others, verified before it is moved into place."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,7 +24,7 @@ from quantale.stages.quantize import source_of
 from quantale.stages.requests import ExportRequest
 from quantale.stages.train import stored_dtype
 
-VERSION = 1
+VERSION = 2
 RECORD = "export.json"
 _LONGEST: Final = 128
 
@@ -78,9 +79,9 @@ def kind_of(request: ExportRequest, exporter: Exporter, source: Source) -> str:
 def windows_for(source: Source, request: ExportRequest, text: CalibrationText | None) -> Tensor:
     """Return the tokens on which model and export are compared."""
     model = source.model
-    if text is not None:
-        return text.windows(model, source.tokenizer)
     length = length_of(model, request.length)
+    if text is not None:
+        return replace(text, length=length).windows(model, source.tokenizer)
     if model.get_output_embeddings() is None:
         generator = torch.Generator().manual_seed(request.seed)
         size = (request.samples, length)

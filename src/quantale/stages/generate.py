@@ -3,6 +3,7 @@
 from typing import Any
 
 from quantale.core.errors import DataError, ModelFileError, UsageError
+from quantale.evaluation.windows import own_context
 from quantale.inference.engine import Engine
 from quantale.inference.request import Request
 from quantale.inference.sampling import Sampling
@@ -74,12 +75,12 @@ def prompt_tokens(tokenizer: Any, prompt: str) -> list[int]:
 
 def room(network: Any, length: int) -> int:
     """Return how many tokens still fit into the model's context."""
-    context = getattr(network.config, "max_position_embeddings", None)
+    context = own_context(network)
     if context is None:
         return 2**31
     if length >= context:
         raise DataError(f"the prompt has {length} tokens, the model's context is {context}")
-    return int(context) - length
+    return context - length
 
 
 def continuation(tokenizer: Any, tokens: list[int], new: list[int]) -> str:

@@ -4,6 +4,7 @@ The divergence is KL(unmerged || result), nats a token on the given text, with a
 documents. It says what the step cost, whatever the adapter itself is worth.
 """
 
+import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -127,8 +128,8 @@ def _judged(
 
 
 def _row(step: str, line: Measurement, margin: float) -> dict[str, Any]:
-    low = line.value if line.ci_low is None else line.ci_low
-    high = line.value if line.ci_high is None else line.ci_high
+    low = -math.inf if line.ci_low is None else line.ci_low
+    high = math.inf if line.ci_high is None else line.ci_high
     verdict = "PASS" if high <= margin else "FAIL" if low > margin else "CANNOT TELL"
     return {
         "step": step,

@@ -8,6 +8,7 @@ import torch
 from quantale.core.errors import UsageError
 from quantale.core.recipe import Recipe
 from quantale.core.recipe_variants import VariantSection
+from quantale.evaluation.windows import named_context
 from quantale.models.blocks import find_blocks
 from quantale.models.sizes import file_bytes
 from quantale.quant.whole import Methods, quantize_model
@@ -50,7 +51,7 @@ def predict_quantizing(
 def _try_one_block(recipe: Recipe, methods: Methods, model: PlannedModel) -> float | None:
     """Return the seconds of the whole model, from those of a single block."""
     calibration = recipe.calibration
-    context = int(model.config.max_position_embeddings)
+    context = named_context(model.config)
     length = min(calibration.length or context, context, 2048)
     if model.block_parameters > _LARGEST:
         return None

@@ -8,6 +8,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from quantale.core.recipe import Recipe
+from quantale.evaluation.windows import named_context
 from quantale.models.load import local_folder
 from quantale.stages.train import own_config
 
@@ -55,7 +56,7 @@ def planned_model(recipe: Recipe) -> PlannedModel:
     classifies = recipe.data.learns_classes or str(names[0]).endswith("ForSequenceClassification")
     with torch.device("meta"):
         model = _build(config, classifies, None)
-    length = recipe.data.length or int(config.max_position_embeddings)
+    length = recipe.data.length or named_context(config)
     return PlannedModel(config, classifies, sum(p.numel() for p in model.parameters()), length)
 
 

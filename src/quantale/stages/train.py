@@ -18,6 +18,7 @@ from quantale.core.recipe_training import TrainSection
 from quantale.core.records import read_json, write_json
 from quantale.core.run import Run, RunKey
 from quantale.data import tokenizers
+from quantale.evaluation.windows import named_context
 from quantale.models.adapter_record import is_adapted
 from quantale.models.build import build_gpt2, build_model
 from quantale.models.classifier import as_classifier
@@ -141,7 +142,7 @@ def run_training(job: TrainJob, start: Start, folder: Path, progress: Progress) 
     if is_adapted(start.model):
         raise UsageError("an adapter cannot be trained further; merge it, then train the result")
     start = _with_head(job, start)
-    context = int(start.model.config.max_position_embeddings)
+    context = named_context(start.model.config)
     data = training_data(section, job.corpus, tokenizer, context, job.seed)
     for line in _warnings(data.record, job.corpus):
         progress.note(line)

@@ -16,7 +16,13 @@ from tiny_texts import (
     documents,
     small_llama,
 )
-from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    BloomConfig,
+    GPT2Config,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from quantale.core.errors import DataError, NumericalError, UsageError
 from quantale.evaluation import stats
@@ -24,6 +30,7 @@ from quantale.evaluation.language import LanguageScores, LanguageSettings, score
 from quantale.evaluation.scores import by_model, column
 from quantale.evaluation.stats import Verdict
 from quantale.evaluation.summary import measurements
+from quantale.evaluation.windows import named_context
 
 Pair = dict[str, LlamaForCausalLM]
 V = len(SYMBOLS)
@@ -234,3 +241,6 @@ def test_a_model_without_a_known_context_asks_for_one(tokenizer: PreTrainedToken
         score({"m": model}, tokenizer, MANY)
     found = score({"m": model}, tokenizer, MANY, LanguageSettings(context=8))
     assert found.protocol == "document(bos=1,context=8,stride=4)"
+    with pytest.raises(UsageError, match="a bloom names no longest input"):
+        named_context(BloomConfig())
+    assert named_context(GPT2Config(n_positions=12)) == 12

@@ -107,7 +107,7 @@ def test_base_and_tuned_share_no_weight(made: Path) -> None:
 
 def test_merging_is_checked_on_text_and_gated(made: Path, tmp_path: Path) -> None:
     adapter = str(made / "tune/qlora/model")
-    asked = MergeRequest(adapter, "storygen", limit=3, margin=1e-4)
+    asked = MergeRequest(adapter, "storygen", limit=24, margin=1e-4)
     found = merge_adapter(asked, tmp_path / "merged", resume=False, progress=Silent())
     assert found["verdict"] == "PASS"
     assert [row["step"] for row in found["steps"]] == ["merged"]
@@ -123,6 +123,9 @@ def test_merging_is_checked_on_text_and_gated(made: Path, tmp_path: Path) -> Non
     assert found["steps"][1]["ci_low"] > 1e-9
     assert stored_sites(load(tmp_path / "coarse").model)
     assert not (tmp_path / "coarse/scratch").exists()
+    one = MergeRequest(adapter, "storygen", limit=3, margin=1e-4)
+    found = merge_adapter(one, tmp_path / "one", resume=False, progress=Silent())
+    assert found["verdict"] == "CANNOT TELL"  # so few have no interval
 
 
 def test_an_adapter_over_another_base_is_refused(made: Path) -> None:
