@@ -5,7 +5,7 @@ from pathlib import Path
 
 from repository import ROOT, fences
 
-from quantale.cli.compare import _EXIT_CODES
+from quantale.cli.terminal import EXIT_CODES
 from quantale.core.recipe_file import load_recipe
 from quantale.report.metrics import METRICS
 
@@ -14,7 +14,7 @@ PAGE = ROOT / "docs" / "comparing.md"
 
 def test_its_exit_codes_are_those_of_the_command() -> None:
     rows = re.findall(r"^\| (PASS|FAIL|CANNOT TELL) \|.*\| (\d+) \|$", PAGE.read_text(), re.M)
-    assert {verdict: int(code) for verdict, code in rows} == _EXIT_CODES
+    assert {verdict: int(code) for verdict, code in rows} == EXIT_CODES
 
 
 def test_it_names_every_metric() -> None:

@@ -44,15 +44,21 @@ def bench(
     prompt: Annotated[
         str, typer.Option("--prompt", metavar="N,...", help="Tokens of the prompt; a sweep.")
     ] = "16",
-    new_tokens: Annotated[int, typer.Option("--new", min=1, help="Tokens decoded.")] = 64,
+    new_tokens: Annotated[
+        int, typer.Option("--new", min=1, help="Tokens decoded.")
+    ] = BenchRequest.new_tokens,
     rounds: Annotated[
         int, typer.Option("--rounds", min=1, help="Processes a model; six tell a difference.")
-    ] = 6,
-    runs: Annotated[int, typer.Option("--runs", min=1, help="Timed runs a process.")] = 5,
+    ] = BenchRequest.rounds,
+    runs: Annotated[
+        int, typer.Option("--runs", min=1, help="Timed runs a process.")
+    ] = BenchRequest.runs,
     kernels: Annotated[
         str, typer.Option("--kernels", help="fast, or exact: as the format defines.")
-    ] = "fast",
-    device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1.")] = "cpu",
+    ] = BenchRequest.kernels,
+    device: Annotated[
+        str, typer.Option("--device", help="cpu, cuda, cuda:1.")
+    ] = BenchRequest.device,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE.jsonl", help="Write the records here.")
     ] = None,

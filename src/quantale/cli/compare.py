@@ -7,7 +7,7 @@ import typer
 
 from quantale.cli.arguments import check_models
 from quantale.cli.options import Debug, Json, Out, Seed
-from quantale.cli.terminal import Terminal, table
+from quantale.cli.terminal import EXIT_CODES, Terminal, table
 from quantale.core.errors import UsageError
 
 _COLUMNS = (
@@ -16,7 +16,6 @@ _COLUMNS = (
 )  # fmt: skip
 _OF_LANGUAGE = ("perplexity", "bits_per_byte")
 """What models are compared by without an evaluation before."""
-_EXIT_CODES = {"PASS": 0, "FAIL": 10, "CANNOT TELL": 11}
 
 
 def compare(
@@ -73,7 +72,7 @@ def compare(
         found["votes"] = _voted(votes)
         text = f"{_votes_table(found['votes'])}\n\n{text}"
     terminal.result(found, text)
-    raise typer.Exit(_EXIT_CODES[found["verdict"]])
+    raise typer.Exit(EXIT_CODES[found["verdict"]])
 
 
 def _voted(path: Path) -> list[dict[str, Any]]:

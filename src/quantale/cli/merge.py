@@ -19,11 +19,10 @@ from quantale.cli.quantize import (
     parse_group_size,
     parse_preset,
 )
-from quantale.cli.terminal import Terminal, pairs, table
+from quantale.cli.terminal import EXIT_CODES, Terminal, pairs, table
 from quantale.core.errors import UsageError
 from quantale.stages.requests import MergeRequest, QuantizeRequest
 
-_EXIT_CODES = {"PASS": 0, "FAIL": 10, "CANNOT TELL": 11}
 _COLUMNS = ("step", "kl_mean", "ci_low", "ci_high", "n", "margin", "verdict")
 
 Data = Annotated[
@@ -56,8 +55,8 @@ def merge(
     group_size: GroupSize = None,
     embedding_bits: EmbeddingBits = None,
     dtype: DtypeOption = None,
-    margin: Margin = 0.01,
-    limit: Limit = 64,
+    margin: Margin = MergeRequest.margin,
+    limit: Limit = MergeRequest.limit,
     sets: Sets = [],  # noqa: B006  typer's way to say "none given"
     out: Out = None,
     resume: Resume = False,
@@ -87,4 +86,4 @@ def merge(
         found = merge_adapter(request, folder, resume=resume, progress=progress)
     text = f"{table(found['steps'], _COLUMNS)}\n{pairs(found)}"
     terminal.result(found, text)
-    raise typer.Exit(_EXIT_CODES[found["verdict"]])
+    raise typer.Exit(EXIT_CODES[found["verdict"]])

@@ -13,6 +13,9 @@ import typer
 
 from quantale.core.progress import Progress
 
+EXIT_CODES = {"PASS": 0, "FAIL": 10, "CANNOT TELL": 11}
+"""Of the process, by verdict."""
+
 
 @dataclass(frozen=True)
 class Terminal:

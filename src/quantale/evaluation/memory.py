@@ -4,15 +4,9 @@ Linux only (`/proc`). The kernel's peak (`VmHWM`) misses nothing but covers the 
 process, unless it may be reset (`/proc/self/clear_refs`, not permitted everywhere); samples tell
 when, but miss what comes and goes between two of them. Both are reported. Resident pages include
 the ones shared with other processes, such as mapped libraries and model files.
-
-`python -m quantale.evaluation.memory PID` samples until its standard input closes, then writes
-the largest value in bytes: a sampler in a process of its own, which a busy interpreter cannot
-starve.
 """
 
 import os
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -20,8 +14,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-
-from quantale.core.errors import EnvironmentLackingError
 
 INTERVAL = 0.010
 """Seconds between samples."""
@@ -51,14 +43,6 @@ class Phase:
     """VmHWM at its end, bytes."""
     peak_reset: bool
     """Whether the peak is of this phase alone; otherwise it covers all phases before it too."""
-
-
-@dataclass
-class Peak:
-    """Filled in when the block of `watching` ends."""
-
-    resident: int = 0
-    """Largest sampled resident size, bytes."""
 
 
 class Sampler:
@@ -140,44 +124,9 @@ def measured_phase(name: str, phases: list[Phase]) -> Iterator[None]:
     phases.append(Phase(name, start, time.monotonic(), kernel_peak(), was_reset))
 
 
-@contextmanager
-def watching(pid: int | None = None) -> Iterator[Peak]:
-    """Sample a process (None: this one) from a process of its own while the block lasts.
-
-    Raises EnvironmentLackingError where the sampler cannot read the process.
-    """
-    peak = Peak()
-    command = [sys.executable, "-P", "-m", "quantale.evaluation.memory", str(pid or os.getpid())]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, **pipes) as sampler:  # type: ignore[call-overload]
-        first = sampler.stdout.readline()
-        try:
-            yield peak
-        finally:
-            last = sampler.communicate()[0]
-    if not first or not last:
-        raise EnvironmentLackingError(f"the memory sampler cannot read /proc of {command[-1]}")
-    peak.resident = int(last)
-    if peak.resident == 0:
-        raise EnvironmentLackingError(f"process {command[-1]} cannot be read: it has ended")
-
-
 def _read(pid: int | None, name: str) -> str:
     """Return a file of /proc, empty once the process has ended."""
     try:
         return Path(f"/proc/{pid or 'self'}/{name}").read_text(encoding="ascii")
     except (FileNotFoundError, ProcessLookupError):
         return ""
-
-
-def _sample_until_closed(pid: int) -> None:
-    with Sampler(pid) as sampler:
-        sys.stdout.write("ready\n")
-        sys.stdout.flush()
-        sys.stdin.read()
-    largest = max([resident(pid), *(one.resident for one in sampler.samples)])
-    sys.stdout.write(f"{largest}\n")
-
-
-if __name__ == "__main__":
-    _sample_until_closed(int(sys.argv[1]))

@@ -15,7 +15,6 @@ from quantale.core import files
 from quantale.export.exporter import plain_state
 from quantale.export.source import Source
 from quantale.quant.hf import names_in_files
-from quantale.quant.merging import unpacked
 from quantale.quant.sites import LINEAR_ROLES, is_linear, list_sites
 
 _WEIGHTS: Final = "model.safetensors"
@@ -72,8 +71,3 @@ def packed_modules(model: PreTrainedModel, stored: Mapping[str, Tensor]) -> list
 def in_place(module: nn.Module, weight: Tensor) -> Tensor:
     """Return an (out, in) weight as the module's own parameter lies."""
     return (weight.t() if isinstance(module, Conv1D) else weight).contiguous()
-
-
-def plain_again(model: PreTrainedModel) -> PreTrainedModel:
-    """Return a model that one of our readers built, in plain numbers."""
-    return unpacked(model)

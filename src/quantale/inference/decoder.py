@@ -61,11 +61,6 @@ class Decoder(Protocol):
         ...
 
     @property
-    def widths(self) -> tuple[int, ...]:
-        """Numbers of rows that a step may have."""
-        ...
-
-    @property
     def tally(self) -> Tally | None:
         """What speculation came to; None without."""
         ...
@@ -113,11 +108,6 @@ class PlainDecoder:
     def nbytes(self) -> int:
         """Bytes of the cache."""
         return self._network.cache.nbytes
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Numbers of rows that a step may have."""
-        return self._widths
 
     @property
     def tally(self) -> Tally | None:

@@ -105,7 +105,7 @@ class Engine:
     @property
     def facts(self) -> Facts:
         """What the model is, in numbers."""
-        return collect_facts(self._loaded, self.name, self.context, self._decoder.nbytes)
+        return collect_facts(self._loaded, self.context, self._decoder.nbytes)
 
     @property
     def waiting(self) -> int:
@@ -126,11 +126,6 @@ class Engine:
     def tally(self) -> Tally | None:
         """What speculation came to; None without a draft."""
         return self._decoder.tally
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Numbers of rows that a step may have; see `widths`."""
-        return self._decoder.widths
 
     def _run(self) -> None:
         chosen = nullcontext() if self._fast is None else fast_kernels(self._fast)

@@ -11,7 +11,6 @@ from quantale.quant.ledger import inspect, kernel_names
 class Facts:
     """The numbers beside an answer."""
 
-    name: str
     context: int
     """Tokens of prompt and answer together."""
     bytes_on_disk: int | None
@@ -24,23 +23,20 @@ class Facts:
     """Bytes of parameters and buffers."""
     cache_memory: int
     """Bytes of the static cache when it is full."""
-    dtype: str
 
 
-def collect_facts(loaded: Any, name: str, context: int, cache_memory: int) -> Facts:
+def collect_facts(loaded: Any, context: int, cache_memory: int) -> Facts:
     """Return the facts of a loaded model: a tuple of model, tokenizer and folder."""
     model, _, folder = loaded
     on_disk = folder is not None and _has_weights(folder)
     ledger = inspect(model, folder if on_disk else None)
     return Facts(
-        name=name,
         context=context,
         bytes_on_disk=ledger.bytes_on_disk,
         bits_per_weight=ledger.bits_per_weight,
         kernels=tuple(sorted(set(kernel_names(model).values()))),
         weight_memory=ledger.bytes_resident,
         cache_memory=cache_memory,
-        dtype=str(model.dtype).removeprefix("torch."),
     )
 
 

@@ -88,11 +88,6 @@ class SpeculativeDecoder:
         return self._target.cache.nbytes + self._guesser.cache.nbytes
 
     @property
-    def widths(self) -> tuple[int, ...]:
-        """Numbers of rows that a step may have."""
-        return self._widths
-
-    @property
     def tally(self) -> Tally:
         """What came of the guesses until now."""
         return self._tally

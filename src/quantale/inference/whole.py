@@ -54,11 +54,6 @@ class WholeDecoder:
         return 0
 
     @property
-    def widths(self) -> tuple[int, ...]:
-        """One row at a time."""
-        return (1,)
-
-    @property
     def tally(self) -> Tally | None:
         """None: nothing is guessed."""
         return None

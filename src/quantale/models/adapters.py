@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from peft import LoraConfig, PeftModel, get_peft_model_state_dict, inject_adapter_in_model
+from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model
 from peft.utils.save_and_load import set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -176,15 +176,6 @@ def know_layers(config: LoraConfig, model: nn.Module) -> LoraConfig:
     if own:
         config._register_custom_module(own)
     return config
-
-
-def unwrapped(model: PeftModel | PreTrainedModel) -> PreTrainedModel:
-    """Return the transformers model of a PeftModel, its adapters in it."""
-    if not isinstance(model, PeftModel):
-        return model
-    inner: PreTrainedModel = model.base_model.model
-    inner.peft_config = model.peft_config
-    return inner
 
 
 @contextmanager

@@ -83,8 +83,6 @@ class GgufFile:
     values: dict[str, Any]
     """Keys: numbers, texts and lists of them."""
     tensors: dict[str, GgufTensor]
-    header: int
-    """Bytes before the first tensor."""
 
     def raw(self, name: str) -> np.ndarray:
         """Return the stored bytes of a tensor, (rows, bytes of a row) uint8."""
@@ -120,7 +118,7 @@ def read_gguf(path: Path) -> GgufFile:
         cursor.refuse(f"general.alignment is {alignment!r}")
     begin = -(-cursor.position // alignment) * alignment
     placed = _placed(cursor, entries, begin, alignment, size)
-    return GgufFile(path, values, placed, begin)
+    return GgufFile(path, values, placed)
 
 
 def _counts(cursor: "_Cursor") -> tuple[int, int]:

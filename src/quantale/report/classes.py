@@ -11,7 +11,7 @@ from quantale.report import labels, numerals
 from quantale.report.lettering import Lettering, write
 from quantale.report.model import Classification, ReportData, VariantRow
 from quantale.report.numerals import interval, signed
-from quantale.report.palette import HEAT_STEPS, stand_in
+from quantale.report.palette import heat_step, ink_on, stand_in
 from quantale.report.svg import Canvas, drawing, pixels, to_svg
 
 TITLE = "Confusion matrices"
@@ -124,18 +124,17 @@ def _matrix(axes: Axes, found: Classification, origin: tuple[float, float], cell
         whole = sum(counts) or 1
         for j, count in enumerate(counts):
             share = math.sqrt(count / whole)
-            step = min(HEAT_STEPS - 1, int(share * HEAT_STEPS))
+            step = heat_step(share)
             corner = origin[0] + j * cell, origin[1] + i * cell
             axes.add_artist(
                 Rectangle(corner, cell - 1.5, cell - 1.5, facecolor=stand_in(f"heat-{step}"),
                           edgecolor="none")
             )  # fmt: skip
             if cell >= 30:
-                ink = "paper" if step >= 5 else "ink"
                 middle = corner[0] + cell / 2, corner[1] + cell / 2
                 words = numerals.count(count)
                 size = 11 if len(words) < 5 else 10
-                write(axes, words, middle, (0, 0), Lettering(ink, size, "center"))
+                write(axes, words, middle, (0, 0), Lettering(ink_on(step), size, "center"))
 
 
 def _names(

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from quantale.report.palette import HEAT_STEPS, LIGHT
+from quantale.report.palette import LIGHT, heat_step, ink_on
 
 
 def confusion_png(classes: Sequence[str], matrix: Sequence[Sequence[int]]) -> bytes:
@@ -49,8 +49,8 @@ def _cells(axes: Axes, matrix: Sequence[Sequence[int]]) -> None:
     for i, row in enumerate(matrix):
         whole = sum(row) or 1
         for j, count in enumerate(row):
-            step = min(HEAT_STEPS - 1, int(math.sqrt(count / whole) * HEAT_STEPS))
+            step = heat_step(math.sqrt(count / whole))
             colour = LIGHT[f"heat-{step}"]
             axes.bar(j, 0.96, 0.96, i - 0.48, color=colour, edgecolor="none")
-            ink = LIGHT["paper" if step >= 5 else "ink"]
+            ink = LIGHT[ink_on(step)]
             axes.text(j, i, f"{count:,}", ha="center", va="center", color=ink, fontsize=10)

@@ -12,7 +12,7 @@ from matplotlib.path import Path
 from quantale.report import labels, numerals
 from quantale.report.lettering import Lettering, write
 from quantale.report.model import ReportData, VariantRow
-from quantale.report.palette import HEAT_STEPS, stand_in
+from quantale.report.palette import heat_step, stand_in
 from quantale.report.svg import Canvas, drawing, pixels, to_svg
 
 TITLE = "Relative error of each layer's output"
@@ -52,7 +52,7 @@ class Scale:
         if error <= self.low or self.high <= self.low:
             return 0
         share = math.log(error / self.low) / math.log(self.high / self.low)
-        return min(HEAT_STEPS - 1, int(share * HEAT_STEPS))
+        return heat_step(share)
 
 
 @dataclass(frozen=True)

@@ -96,3 +96,13 @@ def stand_ins() -> dict[str, str]:
 def declarations(theme: dict[str, str]) -> str:
     """Return a theme as CSS declarations."""
     return "".join(f"--{name}:{value};" for name, value in theme.items())
+
+
+def heat_step(share: float) -> int:
+    """Return the colour step of a share, 0 to HEAT_STEPS - 1."""
+    return min(HEAT_STEPS - 1, int(share * HEAT_STEPS))
+
+
+def ink_on(step: int) -> str:
+    """Return the name of the ink that is read on a colour step."""
+    return "paper" if step >= 5 else "ink"

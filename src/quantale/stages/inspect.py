@@ -3,7 +3,7 @@
 from typing import Any
 
 from quantale.models.load import ForeignModel, load
-from quantale.quant.ledger import Ledger, inspect, refusals
+from quantale.quant.ledger import inspect, refusals
 
 
 def inspect_model(model: str) -> dict[str, Any]:
@@ -11,9 +11,3 @@ def inspect_model(model: str) -> dict[str, Any]:
     loaded = load(model, dtype=None)  # resident as it would be in its own dtype
     found = inspect(loaded.model, loaded.path).record() | {"refusals": refusals(loaded.model)}
     return found | ({"note": loaded.note} if isinstance(loaded, ForeignModel) else {})
-
-
-def ledger_of(model: str) -> Ledger:
-    """Return the ledger of a model directory or Hub name."""
-    loaded = load(model, dtype=None)
-    return inspect(loaded.model, loaded.path)

@@ -14,12 +14,13 @@ from quantale.evaluation.classification import classify
 from quantale.evaluation.language import score
 from quantale.evaluation.windows import own_context
 from quantale.inference.engine import Engine
+from quantale.inference.facts import Facts as EngineFacts
+from quantale.inference.facts import collect_facts
 from quantale.inference.request import Request
 from quantale.inference.sampling import Sampling
 from quantale.inference.stream import Stream
 from quantale.models.classifier import is_classifier
 from quantale.models.load import LoadedModel, load
-from quantale.quant.ledger import inspect, kernel_names
 from quantale.stages.answering import ClassShares, Facts, Settings, TextScore
 from quantale.stages.classify import head_classes
 from quantale.stages.evaluate import named
@@ -40,15 +41,7 @@ class EngineWriter:
         """Start the engine; raises ModelFileError for a model that cannot write."""
         self.name, self._loaded = name, loaded
         self._engine = Engine(loaded, slots=SLOTS, queue=QUEUE, fast=not exact, name=name)
-        found = self._engine.facts
-        self.facts = Facts(
-            nbytes=found.bytes_on_disk or found.weight_memory,
-            bits_per_weight=found.bits_per_weight,
-            memory=found.weight_memory + found.cache_memory,
-            kernel=", ".join(found.kernels),
-            context=found.context,
-            sha256=sha256,
-        )
+        self.facts = _facts(self._engine.facts, sha256)
 
     def tokens(self, prompt: str) -> list[int]:
         """Return the prompt as the model gets it; raises UsageError where that is nothing."""
@@ -90,15 +83,8 @@ class HeadClassifier:
         config = loaded.model.config
         made_up = tuple(f"class {number}" for number in range(int(config.num_labels)))
         self._classes = head_classes(config) or made_up
-        ledger = inspect(loaded.model, loaded.path)
-        self.facts = Facts(
-            nbytes=ledger.bytes_on_disk or ledger.bytes_resident,
-            bits_per_weight=ledger.bits_per_weight,
-            memory=ledger.bytes_resident,
-            kernel=", ".join(sorted(set(kernel_names(loaded.model).values()))),
-            context=own_context(loaded.model) or 0,
-            sha256=sha256,
-        )
+        found = collect_facts(loaded, own_context(loaded.model) or 0, 0)
+        self.facts = _facts(found, sha256)
 
     def classify(self, text: str) -> ClassShares:
         """Return the classes' probabilities; raises DataError for a text without a token."""
@@ -106,6 +92,17 @@ class HeadClassifier:
         models, data = {self.name: self._loaded.model}, ([""], [text], [self._classes[0]])
         found = classify(models, self._loaded.tokenizer, data, self._classes)
         return ClassShares(found.documents[0].probabilities, time.perf_counter() - began)
+
+
+def _facts(found: EngineFacts, sha256: str) -> Facts:
+    return Facts(
+        nbytes=found.bytes_on_disk or found.weight_memory,
+        bits_per_weight=found.bits_per_weight,
+        memory=found.weight_memory + found.cache_memory,
+        kernel=", ".join(found.kernels),
+        context=found.context,
+        sha256=sha256,
+    )
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,11 @@
 """Resident memory of this process and of others."""
 
-import os
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
 
-from quantale.core.errors import EnvironmentLackingError
 from quantale.evaluation.memory import (
     Phase,
     Sample,
@@ -18,7 +15,6 @@ from quantale.evaluation.memory import (
     phase_peak,
     reset_peak,
     resident,
-    watching,
 )
 
 MIB = 1 << 20
@@ -68,19 +64,3 @@ def test_a_sampler_sees_a_short_burst_of_another_process() -> None:
         sizes = [one.resident for one in sampler.samples]
         assert max(sizes) > 96 * MIB
         assert sizes[-1] < max(sizes) - 80 * MIB
-
-
-def test_a_sampler_in_a_process_of_its_own_watches_this_one() -> None:
-    before = resident()
-    with watching() as peak:
-        block = np.ones(96 * MIB, dtype=np.uint8)
-        time.sleep(0.1)
-        del block
-    assert peak.resident - before > 90 * MIB
-
-
-def test_watching_a_process_that_ended_is_an_error() -> None:
-    ended = subprocess.Popen([sys.executable, "-S", "-c", ""])
-    ended.wait()
-    with pytest.raises(EnvironmentLackingError, match="has ended"), watching(ended.pid):
-        assert os.getpid() != ended.pid

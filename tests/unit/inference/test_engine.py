@@ -211,7 +211,7 @@ def test_a_context_beyond_the_models_own_is_refused() -> None:
 
 def test_facts_say_what_it_is(engine: Engine) -> None:
     facts = engine.facts
-    assert (facts.name, facts.context, facts.kernels) == ("tiny", CONTEXT, ("torch",))
+    assert (facts.context, facts.kernels) == (CONTEXT, ("torch",))
     assert facts.bits_per_weight == 32
     assert facts.weight_memory > 0
     assert facts.cache_memory == 2 * 2 * 5 * 32 * CONTEXT * 4

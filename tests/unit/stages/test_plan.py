@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import LlamaConfig
+from benchmarks.scale import GEOMETRIES
 
 from quantale.core.byte_sizes import parse_bytes, show_bytes
 from quantale.core.errors import UsageError
@@ -231,19 +231,7 @@ def test_checkpoints_are_as_large_as_they_were_said_to_be(tmp_path: Path, optimi
 def test_adapters_over_a_llama_of_8b_in_4_bits_are_planned_without_its_weights(
     tmp_path: Path,
 ) -> None:
-    LlamaConfig(
-        vocab_size=128256,
-        hidden_size=4096,
-        intermediate_size=14336,
-        num_hidden_layers=32,
-        num_attention_heads=32,
-        num_key_value_heads=8,
-        max_position_embeddings=8192,
-        architectures=["LlamaForCausalLM"],
-        dtype="bfloat16",
-        bos_token_id=0,
-        eos_token_id=0,
-    ).save_pretrained(tmp_path)
+    GEOMETRIES["8b"].config().save_pretrained(tmp_path)
     tune = {
         **TRAIN,
         "method": "lora",

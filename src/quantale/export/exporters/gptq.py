@@ -18,10 +18,11 @@ from quantale.core.errors import UsageError
 from quantale.core.records import write_json
 from quantale.export.affine_layers import Layer, Scheme, affine_layers
 from quantale.export.exporter import Grades, Written
-from quantale.export.folder import in_place, plain_again, write_folder
+from quantale.export.folder import in_place, write_folder
 from quantale.export.source import Source
 from quantale.models.load import load
 from quantale.quant import words
+from quantale.quant.merging import unpacked
 
 _BITS: Final = (2, 3, 4, 8)
 _WORD: Final = 32
@@ -73,7 +74,7 @@ class Gptq:
 
     def read_back(self, folder: Path) -> PreTrainedModel:
         """Read it with our own reader, which shares nothing with the writer but the word order."""
-        return plain_again(load(folder).model)
+        return unpacked(load(folder).model)
 
 
 def _fits_v1(layers: dict[str, Layer]) -> bool:
