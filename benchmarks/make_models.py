@@ -33,7 +33,7 @@ SETTINGS = {
     "train.checkpoint_every": 50,
     "train.precision": "auto",
 }
-"""Of the training; 8.2 million tokens, four passes over 8 MB of stories."""
+"""Of the training; 8.2 million tokens, 4.8 passes over 7,645 stories."""
 CHANNELS, FACTOR = 6, 30.0
 
 

@@ -17,7 +17,7 @@ Format = Annotated[
 ]
 Type = Annotated[
     str | None,
-    Option("--type", metavar="T", help="What the format calls its type, as Q8_0 [default: F16]."),
+    Option("--type", metavar="T", help="Its type, as Q8_0 [default: the format's first]."),
 ]
 Data = Annotated[
     str | None,

@@ -17,7 +17,7 @@ def heal(
     teacher: Annotated[str, Option("--teacher", metavar="T", help="It in full precision.")],
     data: Annotated[str, Option("--data", metavar="D", help="Corpus, Hub name or file.")],
     parts: Annotated[
-        str, Option("--parts", help="What is trained; some of scales,zeros,norms,biases.")
+        str, Option("--parts", help="Some of scales,zeros,norms,biases; or adapters alone.")
     ] = HealRequest.parts,
     steps: Annotated[int, Option("--steps", min=1, help="Optimizer steps.")] = HealRequest.steps,
     batch_size: Annotated[
