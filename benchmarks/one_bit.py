@@ -19,7 +19,6 @@ import torch
 
 from quantale.cli.progress import Lines
 from quantale.core.progress import Progress
-from quantale.core.recipe_data import DataSection
 from quantale.core.recipe_training import TrainSection
 from quantale.core.recipe_variants import VariantSection
 from quantale.core.records import read_json, write_json
@@ -27,8 +26,8 @@ from quantale.core.registry import TUNINGS
 from quantale.data.documents import Documents
 from quantale.data.load import load_documents
 from quantale.stages.calibration import CalibrationText
-from quantale.stages.corpus import Corpus, first_documents, open_parts
-from quantale.stages.heal import Budget, taught_section
+from quantale.stages.corpus import Corpus, first_documents
+from quantale.stages.heal import Budget, taught_corpus, taught_section
 from quantale.stages.paired import pair
 from quantale.stages.quantize import Source, quantize_stage, source_of
 from quantale.stages.tune import Tuned, tune_stage, tuning_of
@@ -105,7 +104,7 @@ def main() -> None:
     torch.set_num_threads(asked.threads)
     bench = Bench(
         source_of(asked.model),
-        Corpus(*open_parts(DataSection(source=asked.data), 0)),
+        taught_corpus(asked.data, 0),
         first_documents(load_documents(asked.test, split="test"), asked.documents),
         Budget(asked.steps, asked.batch_size),
         asked.out,

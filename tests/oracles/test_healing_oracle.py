@@ -10,7 +10,6 @@ from shared_data import STORIES260K, TINYSTORIES, needs_shared
 from torch import Tensor, nn
 
 from quantale.core.progress import Silent
-from quantale.core.recipe_data import DataSection
 from quantale.core.recipe_variants import VariantSection
 from quantale.data.load import load_documents
 from quantale.quant.apply import Method
@@ -19,8 +18,8 @@ from quantale.quant.linear import QuantLinear, packed_module
 from quantale.quant.methods.rtn import Rtn
 from quantale.quant.packed import PackedTensor
 from quantale.quant.parts import separable
-from quantale.stages.corpus import Corpus, first_documents, open_parts
-from quantale.stages.heal import Budget, taught_section
+from quantale.stages.corpus import first_documents
+from quantale.stages.heal import Budget, taught_corpus, taught_section
 from quantale.stages.paired import pair
 from quantale.stages.quantize import Source, quantize_stage, source_of
 from quantale.stages.tune import Tuned, tune_stage
@@ -137,7 +136,7 @@ def _codes(packed: PackedTensor) -> Tensor:
 def test_a_short_healing_halves_the_divergence_of_a_rounded_model(tmp_path: Path) -> None:
     original, quiet = source_of(str(STORIES260K)), Silent()
     stories = str(TINYSTORIES / "train.txt")
-    corpus = Corpus(*open_parts(DataSection(source=f"{stories}[:2000]"), 0))
+    corpus = taught_corpus(f"{stories}[:2000]", 0)
     test = first_documents(load_documents(str(TINYSTORIES / "valid.txt"), split="test"), 30)
     variant = VariantSection(name="w3", method="rtn", bits=3, group_size=64)
     made = quantize_stage(

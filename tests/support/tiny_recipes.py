@@ -55,7 +55,7 @@ def tiny_sets(name: str, data: list[str]) -> list[str]:
     sets = [
         *data,
         f"model.width={64 if 64 % heads == 0 else 32 * heads}",
-        f"model.context={256 if recipe.data.template else 64}",
+        f"model.context={256 if recipe.data.template or recipe.stories else 64}",
         "data.length=64",
         "calibration.length=32",
         "calibration.samples=8",

@@ -29,6 +29,15 @@ class Budget:
     """Validation documents by which the best step is chosen."""
 
 
+def taught_corpus(data: str, seed: int) -> Corpus:
+    """Open the text of a short training, a window beginning with a document.
+
+    That is where models are measured, and where a teacher trained on whole documents knows best.
+    """
+    section = DataSection(source=data, packing="document")
+    return Corpus(*open_parts(section, seed), section)
+
+
 def taught_section(
     method: str, settings: dict[str, Any], learning_rate: float, budget: Budget
 ) -> TrainSection:
@@ -70,7 +79,7 @@ def heal_model(
         section=taught_section("heal", settings, request.learning_rate, budget),
         source=source,
         teacher=source_of(request.teacher),
-        corpus=Corpus(*open_parts(DataSection(source=request.data), request.seed)),
+        corpus=taught_corpus(request.data, request.seed),
         seed=request.seed,
     )
     run = tune_stage(plan, out, resume=resume, progress=progress, verify=True)

@@ -9,14 +9,13 @@ Test documents are not touched: they are for the comparison of what was chosen.
 import math
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from quantale.core import run as runs
 from quantale.core.errors import DataError, UsageError, nearest
 from quantale.core.progress import Progress
-from quantale.core.recipe_data import DataSection
 from quantale.core.recipe_variants import VariantSection
 from quantale.core.records import read_json, write_json
 from quantale.core.run import Run, RunKey
@@ -25,8 +24,8 @@ from quantale.evaluation.stats import Verdict, judge
 from quantale.models.adapter_record import base_of, is_adapter, move_base
 from quantale.quant.save import PROOF_DTYPE, verify_saves
 from quantale.stages.calibration import CalibrationText
-from quantale.stages.corpus import Corpus, open_parts
-from quantale.stages.heal import Budget
+from quantale.stages.corpus import Corpus
+from quantale.stages.heal import Budget, taught_corpus
 from quantale.stages.paired import pair
 from quantale.stages.quantize import Source, quantize_stage, source_of
 from quantale.stages.requests import LadderRequest
@@ -83,8 +82,8 @@ def ladder(
 def _begin(
     request: LadderRequest, budget: Budget, out: Path, resume: bool, progress: Progress
 ) -> _Climb:
-    train, validation, test = open_parts(DataSection(source=request.data), request.seed)
-    seen, items = budget.evaluate_documents, validation.items
+    whole = taught_corpus(request.data, request.seed)
+    seen, items = budget.evaluate_documents, whole.validation.items
     if len(items) < seen + 2:
         raise DataError(
             f"{request.data}: {len(items)} validation documents; the ladder needs {seen} to choose "
@@ -92,9 +91,9 @@ def _begin(
         )
 
     def part(chosen: Any) -> Documents:
-        return Documents.collect(chosen, validation.source, validation.split)
+        return Documents.collect(chosen, whole.validation.source, whole.validation.split)
 
-    corpus = Corpus(train, part(items[:seen]), test)
+    corpus = replace(whole, validation=part(items[:seen]))
     measured = part(items[seen : seen + request.documents])
     return _Climb(source_of(request.model), corpus, measured, out, request.seed, resume, progress)
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from quantale.core import heap
 from quantale.core.errors import EnvironmentLackingError
 from quantale.core.progress import Progress
 from quantale.core.records import write_json, write_lines
@@ -32,6 +33,10 @@ from quantale.quant.stored import plugin_name
 from quantale.quant.streamed import Streamed, fits
 from quantale.quant.whole import Methods, quantize_from
 from quantale.stages.calibration import CalibrationText
+
+_MAPPED = 2**22
+"""Bytes of blocks that are mapped while a model is worked through piece by piece: holes in the heap
+would take the memory that the next piece needs."""
 
 
 @dataclass(frozen=True)
@@ -107,15 +112,16 @@ def _in_pieces(
     retype(model, torch.float32)
     opened.checkpoint.check_finite()
     try:
-        outcome = quantize_from(
-            Streamed(model, opened.checkpoint, dtype),
-            model,
-            methods,
-            calibration,
-            scratch=scratch,
-            proof=proof_tokens(model),
-            report=report,
-        )
+        with heap.mapping(_MAPPED):
+            outcome = quantize_from(
+                Streamed(model, opened.checkpoint, dtype),
+                model,
+                methods,
+                calibration,
+                scratch=scratch,
+                proof=proof_tokens(model),
+                report=report,
+            )
         retype(model, dtype)
         write_pieces(model, opened.tokenizer, scratch, folder)
     except EnvironmentLackingError:
