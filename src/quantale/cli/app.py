@@ -6,6 +6,7 @@ imports the stage it calls when it is called.
 
 import contextlib
 import errno
+import logging
 import os
 import re
 import signal
@@ -166,8 +167,17 @@ def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
 
 @contextlib.contextmanager
 def _quiet(debug: bool) -> Iterator[None]:
-    """Keep warnings of libraries off stderr unless they are asked for."""
+    """Keep warnings of libraries off stderr unless they are asked for.
+
+    bitsandbytes logs that a kernel is missing which nobody asked for, every time it is imported.
+    """
+    library = logging.getLogger("bitsandbytes")
+    before = library.level
     with warnings.catch_warnings():
         if not debug:
             warnings.simplefilter("ignore")
-        yield
+            library.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            library.setLevel(before)

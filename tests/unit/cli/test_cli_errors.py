@@ -2,6 +2,7 @@
 
 import errno
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -228,3 +229,20 @@ def test_json_is_the_last_line_of_stdout(capsys: pytest.CaptureFixture[str]) -> 
     assert main(["recipes", "--json"]) == 0
     names = [row["name"] for row in json.loads(capsys.readouterr().out)["recipes"]]
     assert "quickstart" in names
+
+
+@pytest.mark.parametrize("options", [[], ["--debug"]])
+def test_a_library_complains_of_what_nobody_asked_for_only_in_the_log(
+    options: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library, seen = logging.getLogger("bitsandbytes.backends.cpu.ops"), []
+    before = logging.getLogger("bitsandbytes").level
+
+    def inspect_model(_model: str) -> Any:
+        seen.append(library.isEnabledFor(logging.WARNING))
+        raise errors.DataError("enough")
+
+    put_stage(monkeypatch, "inspect", inspect_model=inspect_model)
+    assert main(["inspect", "gpt2", *options]) == 3
+    assert seen == [bool(options)]
+    assert logging.getLogger("bitsandbytes").level == before
