@@ -250,8 +250,13 @@ def test_an_interrupted_run_ends_in_order_and_can_be_resumed(place: Path, capsys
 
 
 def started(words: str) -> "subprocess.Popen[str]":
+    """Start a command that hears SIGINT, which a job in the background of a shell does not."""
     command = [sys.executable, "-m", "quantale.cli", *words.split()]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=_hear)
+
+
+def _hear() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def interrupt(waiting: dict["subprocess.Popen[str]", signal.Signals]) -> None:
