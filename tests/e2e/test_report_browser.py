@@ -57,7 +57,9 @@ const report = (frame) => {
     return [...page.querySelectorAll(".view")].map((one) => Number(seen(one)));
   });
   return {views, width: page.documentElement.clientWidth, scroll: page.documentElement.scrollWidth,
-    pictures, sorted, buttons: buttons.length};
+    pictures, sorted, buttons: buttons.length,
+    beyond: Math.max(...[...page.querySelectorAll(".scroll")].map(
+      (part) => part.scrollWidth - part.clientWidth))};
 };
 addEventListener("load", () => {
   const found = [...document.querySelectorAll("iframe")].map(report);
@@ -103,6 +105,7 @@ def test_no_width_makes_the_page_scroll_sideways(probed: list[dict[str, Any]]) -
     assert [page["width"] for page in probed] == list(WIDTHS)
     for page in probed:
         assert page["scroll"] <= page["width"]
+    assert probed[-1]["beyond"] == 0  # tables are whole on a laptop
 
 
 def test_pictures_stay_readable_and_their_words_apart(probed: list[dict[str, Any]]) -> None:
