@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from quantale.report import palette
 SERVER = Path(__file__).parent / "demo_server.py"
 ROOT = Path(__file__).parents[2]
 TEXTS = '[...document.querySelectorAll(".q-card .q-text")].map((one) => one.textContent)'
+BEGUN = 'document.querySelector(".q-status")'
 DONE = 'document.querySelector(".q-status")?.textContent.startsWith("All answers")'
 OPEN = 'document.querySelector("#q-vote-tie")?.disabled === false'
 
@@ -91,11 +92,22 @@ def ready(page: Tab, url: str) -> None:
     page.wait('document.querySelector("#q-answers .q-card")')
 
 
+def until(page: Tab, sign: str, act: Callable[[], None]) -> None:
+    """Act until there is a sign of it: a page shows its buttons a moment before it hears them."""
+    for patience in (5, 5, 60):
+        act()
+        try:
+            page.wait(sign, patience)
+            return
+        except AssertionError:
+            if patience > 5:
+                raise
+
+
 def write(page: Tab, prompt: str) -> None:
     """Ask for answers on a page that shows none, and wait until they begin or are refused."""
     page.type("#q-prompt textarea", prompt)
-    page.click("#q-go")
-    page.wait('document.querySelector(".q-status")')
+    until(page, BEGUN, lambda: page.click("#q-go"))
 
 
 def test_what_is_typed_is_answered_by_all_as_it_is_written(browser: Chromium, stories: str) -> None:
@@ -207,10 +219,11 @@ def test_a_hostile_prompt_stays_text_and_is_not_run(
 ) -> None:
     with tab(browser) as page:
         ready(page, stories)
-        page.click("[role=tab]:nth-of-type(2)")
+        own = 'document.querySelector("#q-own textarea")?.offsetParent'
+        until(page, own, lambda: page.click("[role=tab]:nth-of-type(2)"))
         page.type("#q-own textarea", payload)
-        page.click("#q-score")
-        page.wait('document.querySelector("#q-scores table")')
+        scores = 'document.querySelector("#q-scores table")'
+        until(page, scores, lambda: page.click("#q-score"))
         assert_unharmed(page, stories)
 
 
@@ -263,7 +276,7 @@ def test_the_page_is_used_by_the_keyboard_alone(browser: Chromium, stories: str)
         ready(page, stories)
         page.evaluate('document.querySelector("#q-prompt textarea").focus()')
         page.call("Input.insertText", text="Once")
-        page.press("Enter", modifiers=2)
+        until(page, BEGUN, lambda: page.press("Enter", modifiers=2))
         page.wait(DONE)
         reached = set()
         page.evaluate("document.activeElement.blur()")
@@ -320,8 +333,8 @@ def test_classifiers_answer_side_by_side(browser: Chromium, tmp_path: Path) -> N
     with served("classes", tmp_path / "votes.jsonl") as url, tab(browser) as page:
         ready(page, url)
         page.type("#q-prompt textarea", "The striker scored twice.")
-        page.press("Enter", modifiers=2)
-        page.wait('document.querySelectorAll(".q-says").length === 2')
+        judged = 'document.querySelectorAll(".q-says").length === 2'
+        until(page, judged, lambda: page.press("Enter", modifiers=2))
         says = page.evaluate('[...document.querySelectorAll(".q-says")].map((o) => o.textContent)')
         assert says == ["World", "Sports"]
         assert page.evaluate('document.querySelectorAll(".q-says mark").length') == 1
