@@ -67,11 +67,11 @@ WAYS = (
     Way("hqq-2-g16-healed", _hqq(2, 16), "heal", {}, 1e-2),
     Way("gptq-2", _gptq(2)),
     Way("gptq-2-healed", _gptq(2), "heal", {}, 1e-2),
+    Way("gptq-2-g32-healed", _gptq(2, 32), "heal", {}, 1e-2),
     Way("gptq-2-g16", _gptq(2, 16)),
     Way("gptq-2-g16-healed", _gptq(2, 16), "heal", {}, 1e-2),
     Way("rtn-3", {"method": "rtn", "bits": 3, "group_size": 64}),
     Way("rtn-3-healed", {"method": "rtn", "bits": 3, "group_size": 64}, "heal", {}, 1e-2),
-    Way("rtn-2-qat", {"method": "rtn", "bits": 2, "group_size": 64}, "qat", TAUGHT, 1e-3),
     Way("binary-qat", {"method": "binary", "group_size": 64}, "qat", TAUGHT, 1e-3),
     Way("ternary-qat", {"method": "bitnet"}, "qat", TAUGHT, 1e-3),
 )
