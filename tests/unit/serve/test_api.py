@@ -154,7 +154,7 @@ def test_logprobs_come_in_both_shapes(client: OpenAI) -> None:
     assert len(found.tokens or ()) == len(found.token_logprobs or ()) == 12
     assert all(value is not None and value < 0 for value in found.token_logprobs or ())
     chat = client.chat.completions.create(
-        model="chat", messages=[USER], max_tokens=5, logprobs=True, top_logprobs=3
+        model="chat", messages=[USER], max_tokens=5, logprobs=True, top_logprobs=3, temperature=0
     )
     assert chat.choices[0].logprobs is not None
     entries = chat.choices[0].logprobs.content or []
