@@ -1,4 +1,4 @@
-"""`report.html`, `report.md` and `results.jsonl`: one experiment, made to be looked at.
+"""`report.html`, its Markdown and numbers, and a picture: one experiment, made to be looked at.
 
 The page is one file. Styles, pictures and a few lines of script are inside, nothing is fetched,
 and everything that came from a model or a recipe is text, never HTML. The same data gives the
@@ -38,6 +38,7 @@ from quantale.report.model import ReportData, VariantRow
 from quantale.report.results import result_lines
 from quantale.report.samples import side_by_side
 from quantale.report.table import headline_table
+from quantale.report.trade_picture import NAME, trade_png
 
 
 @dataclass(frozen=True)
@@ -50,13 +51,16 @@ class Tile:
 
 
 def build_report(data: ReportData, folder: Path) -> list[Path]:
-    """Write the page, its Markdown twin and its numbers into the folder; return the files."""
+    """Write the page, its Markdown twin, its numbers and, where there is one, its main picture."""
     check(data)
-    contents = {
+    contents: dict[str, str | bytes] = {
         "report.html": html(data),
         "report.md": markdown(data),
         "results.jsonl": result_lines(data),
     }
+    picture = trade_png(data)
+    if picture is not None:
+        contents[NAME] = picture
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
         write_atomic(folder / name, content)

@@ -40,7 +40,7 @@ from quantale.stages.samples import write_samples
 from quantale.stages.swept import seeds_in_words, swept
 from quantale.stages.voted import voted_on, votes_beside
 
-VERSION = 2
+VERSION = 3
 
 
 def compare_stage(

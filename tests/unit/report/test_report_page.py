@@ -13,10 +13,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from quantale.core.errors import UsageError
 from quantale.report import page, palette, plots
 from quantale.report.model import Estimate, ReportData, VariantRow
+from quantale.report.trade_picture import trade_png
 
 HOSTILE = '</p><script>alert(1)</script><img src=x onerror="alert(2)">\u202e{{ 7*7 }}'
 FAKE = Path(__file__).with_name("fake_report.py")
@@ -97,11 +99,18 @@ def test_the_script_is_the_one_its_policy_names(report_html: str) -> None:
     assert policy.group(1) == f"sha256-{digest}"
 
 
-def test_three_files_are_written_and_the_page_is_small(
+def test_the_files_are_written_and_the_page_is_small(
     report_data: ReportData, tmp_path: Path
 ) -> None:
     written = page.build_report(report_data, tmp_path / "compare")
-    assert [path.name for path in written] == ["report.html", "report.md", "results.jsonl"]
+    names = ["report.html", "report.md", "results.jsonl", "size-and-quality.png"]
+    assert [path.name for path in written] == names
+    with Image.open(written[3]) as picture:
+        assert picture.width > 700
+        assert len(picture.convert("RGB").getcolors(1 << 20) or []) > 50
+    assert written[3].read_bytes() == trade_png(report_data)
+    alone = dataclasses.replace(report_data, variants=report_data.variants[:1])
+    assert trade_png(alone) is None
     assert written[0].stat().st_size < 500_000
     lines = [json.loads(line) for line in written[2].read_text(encoding="utf-8").splitlines()]
     found = {(line["model"], line["metric"]): line for line in lines}
