@@ -8,7 +8,7 @@ import difflib
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 class QuantaleError(Exception):
@@ -65,7 +65,7 @@ class GateError(QuantaleError):
     exit_code = 10
 
 
-def from_native(call: Callable[[], T]) -> T:
+def from_native(call: Callable[[], _T]) -> _T:
     """Call into a library that raises plain `Exception` and can panic; raises ValueError then."""
     try:
         return call()

@@ -1,15 +1,12 @@
 """A confusion matrix as a picture by itself (PNG), for folders that are read without the page."""
 
-import io
 import math
 from collections.abc import Sequence
 
-import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from quantale.report.palette import LIGHT, heat_step, ink_on
+from quantale.report.png import to_png
 
 
 def confusion_png(classes: Sequence[str], matrix: Sequence[Sequence[int]]) -> bytes:
@@ -19,19 +16,16 @@ def confusion_png(classes: Sequence[str], matrix: Sequence[Sequence[int]]) -> by
     counts give the same bytes.
     """
     side = max(3.6, 0.9 * len(classes) + 1.6)
-    with matplotlib.rc_context({"font.family": ["DejaVu Sans"], "text.parse_math": False}):
-        figure = Figure(figsize=(side + 0.4, side), dpi=120, facecolor=LIGHT["paper"])
-        figure.set_layout_engine("constrained")
-        axes = figure.add_subplot()
+
+    def draw(axes: Axes) -> None:
         _cells(axes, matrix)
         marks = range(len(classes))
         axes.set_xticks(marks, classes, rotation=30 if len(classes) > 4 else 0)
         axes.set_yticks(marks, classes)
         axes.tick_params(length=0, colors=LIGHT["ink"], labelsize=9)
         axes.set(xlabel="predicted", ylabel="true", title=_title(matrix))
-        sink = io.BytesIO()
-        FigureCanvasAgg(figure).print_png(sink, metadata={"Software": None})
-    return sink.getvalue()
+
+    return to_png((side + 0.4, side), draw)
 
 
 def _title(matrix: Sequence[Sequence[int]]) -> str:

@@ -1,17 +1,13 @@
 """Size against loss as a picture by itself (PNG), for pages that are read beside the model."""
 
-import io
-
-import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
 
 from quantale.report import pareto
 from quantale.report.model import ReportData
 from quantale.report.palette import LIGHT
 from quantale.report.pareto import DISK, Point
+from quantale.report.png import to_png
 from quantale.report.series import series_of
 
 NAME = "size-and-quality.png"
@@ -29,17 +25,14 @@ def trade_png(data: ReportData) -> bytes | None:
     found = pareto.points(data, DISK)
     if len(found) < 2:
         return None
-    with matplotlib.rc_context({"font.family": ["DejaVu Sans"], "text.parse_math": False}):
-        figure = Figure(figsize=(7.2, 4.4), dpi=120, facecolor=LIGHT["paper"])
-        figure.set_layout_engine("constrained")
-        axes = figure.add_subplot(facecolor=LIGHT["paper"])
+    ordered, colours = sorted(found, key=lambda one: one.loss.value), series_of(data)
+
+    def draw(axes: Axes) -> None:
         _frame(axes, data)
-        colours = series_of(data)
-        for index, point in enumerate(sorted(found, key=lambda one: one.loss.value)):
+        for index, point in enumerate(ordered):
             _mark(axes, point, LIGHT[colours[point.row.name]], _BESIDE[index % len(_BESIDE)])
-        sink = io.BytesIO()
-        FigureCanvasAgg(figure).print_png(sink, metadata={"Software": None})
-    return sink.getvalue()
+
+    return to_png((7.2, 4.4), draw)
 
 
 def _frame(axes: Axes, data: ReportData) -> None:
