@@ -13,8 +13,8 @@ from quantale.report.series import series_of
 NAME = "size-and-quality.png"
 _LINEAR = 0.01
 """Bits per byte from which the axis is logarithmic, where no margin is known."""
-_BESIDE = ((6, 5), (6, -12))
-"""Where names stand, in points; neighbours take turns."""
+_ABOVE, _BELOW = (6, 5), (6, -12)
+"""Where names stand, in points: below where another file of that size is worse."""
 
 
 def trade_png(data: ReportData) -> bytes | None:
@@ -25,12 +25,14 @@ def trade_png(data: ReportData) -> bytes | None:
     found = pareto.points(data, DISK)
     if len(found) < 2:
         return None
-    ordered, colours = sorted(found, key=lambda one: one.loss.value), series_of(data)
+    colours = series_of(data)
 
     def draw(axes: Axes) -> None:
         _frame(axes, data)
-        for index, point in enumerate(ordered):
-            _mark(axes, point, LIGHT[colours[point.row.name]], _BESIDE[index % len(_BESIDE)])
+        for point in found:
+            higher = (one for one in found if one.loss.value > point.loss.value)
+            beside = _BELOW if any(one.size == point.size for one in higher) else _ABOVE
+            _mark(axes, point, LIGHT[colours[point.row.name]], beside)
 
     return to_png((7.2, 4.4), draw)
 
