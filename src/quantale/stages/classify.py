@@ -1,13 +1,12 @@
 """From classifiers to predictions: all of them on the same documents, each document once."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from quantale.core import provenance
 from quantale.core import run as runs
 from quantale.core.classification_section import ClassificationSection
 from quantale.core.errors import OutputExistsError
@@ -30,8 +29,8 @@ from quantale.evaluation.scores import by_model
 from quantale.evaluation.windows import named_context
 from quantale.models.load import read_config
 from quantale.quant.damage import output_errors
-from quantale.quant.ledger import kernel_names
-from quantale.stages.evaluate import load_all, named, training_seed
+from quantale.stages.evaluate import load_all, named
+from quantale.stages.origin import origins_of, with_origins
 from quantale.stages.requests import ClassifyRequest
 
 VERSION = 2
@@ -146,22 +145,13 @@ def _classify(
 def _measurements(
     models: Mapping[str, Any], tokenizer: Any, plan: Classifying, found: Predictions
 ) -> list[Measurement]:
-    origin = provenance.digest(provenance.collect())
-    kernels = {name: ",".join(sorted(set(kernel_names(m).values()))) for name, m in models.items()}
     own = classified.measurements(found.documents, found.protocol)
-    return [
-        replace(
-            one,
-            kernel=kernels[one.model],
-            device=str(models[one.model].device),
-            dtype=str(models[one.model].dtype).removeprefix("torch."),
-            data_sha256=plan.data.sha256,
-            tokenizer_sha256=tokenizer_sha256(tokenizer),
-            provenance=origin,
-            extra={**one.extra, **training_seed(models[one.model])},
-        )
-        for one in [*own, *_flips(plan, found)]
-    ]
+    return with_origins(
+        [*own, *_flips(plan, found)],
+        origins_of(models),
+        data_sha256=plan.data.sha256,
+        tokenizer_sha256=tokenizer_sha256(tokenizer),
+    )
 
 
 def _flips(plan: Classifying, found: Predictions) -> list[Measurement]:

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from quantale.core import provenance
 from quantale.core import run as runs
 from quantale.core.errors import DataError
 from quantale.core.progress import Progress
@@ -27,12 +26,12 @@ from quantale.evaluation.stories.metrics import Metric
 from quantale.evaluation.stories.panel import CORPUS, Panel, measurements
 from quantale.evaluation.windows import own_context
 from quantale.models.load import LoadedModel
-from quantale.quant.ledger import kernel_names
 from quantale.stages.batches import BatchSettings, Request, budget, continue_prompts
 from quantale.stages.corpus import first_documents
 from quantale.stages.draws import Sampling
 from quantale.stages.evaluate import load_all, named
 from quantale.stages.generate import prompt_tokens
+from quantale.stages.origin import origins_of, with_origins
 from quantale.stages.quantize import source_of
 from quantale.stages.requests import EvaluateRequest
 
@@ -138,8 +137,13 @@ def measure(
         bodies, written, summary["writing"] = _write(models, tokenizer, plan, progress)
         found += written
     return (
-        [_with_origin(one, models, tokenizer, documents) for one in found],
-        (scores.documents),
+        with_origins(
+            found,
+            origins_of(models),
+            data_sha256=documents.sha256,
+            tokenizer_sha256=tokenizer_sha256(tokenizer),
+        ),
+        scores.documents,
         bodies,
         summary,
     )
@@ -215,21 +219,3 @@ def _columns(bodies: Sequence[_Body], names: Sequence[str]) -> dict[tuple[str, s
             found[model, kind] = np.array([float(one.outcome == kind) for one in own])
         found[model, "ended"] = np.array([float(one.ended) for one in own])
     return found
-
-
-def _with_origin(
-    one: Measurement, models: Mapping[str, Any], tokenizer: Any, documents: Documents
-) -> Measurement:
-    shared: dict[str, Any] = {
-        "data_sha256": documents.sha256,
-        "tokenizer_sha256": tokenizer_sha256(tokenizer),
-        "provenance": provenance.digest(provenance.collect()),
-    }
-    if one.model in models:
-        model = models[one.model]
-        shared |= {
-            "kernel": ",".join(sorted(set(kernel_names(model).values()))),
-            "device": str(model.device),
-            "dtype": str(model.dtype).removeprefix("torch."),
-        }
-    return replace(one, **shared)

@@ -1,11 +1,10 @@
 """From models to scores: all of them on the same tokens in one pass."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from quantale.core import provenance
 from quantale.core import run as runs
 from quantale.core.errors import DataError, OutputExistsError, UsageError
 from quantale.core.progress import Progress
@@ -20,7 +19,7 @@ from quantale.evaluation.language import LanguageScores, LanguageSettings
 from quantale.evaluation.windows import named_context
 from quantale.models.load import load
 from quantale.quant.damage import output_errors
-from quantale.quant.ledger import kernel_names
+from quantale.stages.origin import origins_of, with_origins
 from quantale.stages.requests import EvaluateRequest
 
 VERSION = 2
@@ -122,12 +121,6 @@ def load_all(folders: Mapping[str, Path]) -> tuple[dict[str, Any], Any]:
     return {name: one.model for name, one in loaded.items()}, tokenizer
 
 
-def training_seed(model: Any) -> dict[str, int]:
-    """Return the seed that a model says it was trained with, as an extra of its numbers."""
-    seed = getattr(model.config, "training_seed", None)
-    return {} if seed is None else {"training_seed": int(seed)}
-
-
 def score(
     models: Mapping[str, Any], tokenizer: Any, plan: Plan, progress: Progress
 ) -> LanguageScores:
@@ -147,21 +140,12 @@ def score(
 def _measurements(
     models: Mapping[str, Any], tokenizer: Any, plan: Plan, scores: LanguageScores
 ) -> list[Measurement]:
-    origin = provenance.digest(provenance.collect())
-    kernels = {name: ",".join(sorted(set(kernel_names(m).values()))) for name, m in models.items()}
-    return [
-        replace(
-            one,
-            kernel=kernels[one.model],
-            device=str(models[one.model].device),
-            dtype=str(models[one.model].dtype).removeprefix("torch."),
-            data_sha256=plan.documents.sha256,
-            tokenizer_sha256=tokenizer_sha256(tokenizer),
-            provenance=origin,
-            extra={**one.extra, **training_seed(models[one.model])},
-        )
-        for one in summary.measurements(scores.documents, scores.protocol, base=scores.base)
-    ]
+    return with_origins(
+        summary.measurements(scores.documents, scores.protocol, base=scores.base),
+        origins_of(models),
+        data_sha256=plan.documents.sha256,
+        tokenizer_sha256=tokenizer_sha256(tokenizer),
+    )
 
 
 def _errors(models: Mapping[str, Any], tokenizer: Any, plan: Plan) -> dict[str, dict[str, float]]:

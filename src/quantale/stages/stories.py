@@ -22,6 +22,7 @@ from quantale.evaluation.stories.metrics import Prompt, Reference, Story
 from quantale.evaluation.stories.prompts import Asking, Cut, Draft, draft, finish
 from quantale.stages.corpus import open_parts
 from quantale.stages.evaluate import named
+from quantale.stages.origin import with_origins
 from quantale.stages.quantize import source_of
 from quantale.stages.requests import StoriesRequest
 from quantale.stages.story_writer import StoryPlan, StoryWriter, asking_of
@@ -122,7 +123,12 @@ def tell(plan: StoryPlan, progress: Progress) -> _Told:
         [*panel.own_stories(prompts), *stories], prompts, reference, classifier
     )
     found = panel.measurements(scored, plan.base, writer.protocol, plan.bootstrap)
-    found = [replace(one, **writer.origin(one.model)) for one in found]
+    found = with_origins(
+        found,
+        writer.origins,
+        data_sha256=plan.documents.sha256,
+        tokenizer_sha256=writer.tokenizer_sha256,
+    )
     return _Told(prompts, scored, found, _summary(plan, writer, prompts, classifier))
 
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from quantale.core import provenance
 from quantale.core.errors import DataError, UsageError
 from quantale.core.progress import Progress
 from quantale.core.recipe_data import DataSection
@@ -17,10 +16,10 @@ from quantale.evaluation.stories.metrics import Story
 from quantale.evaluation.stories.prompts import Asking, Draft
 from quantale.evaluation.windows import own_context
 from quantale.models.load import LoadedModel, load
-from quantale.quant.ledger import kernel_names
 from quantale.stages.batches import BatchSettings, Request, budget, continue_prompts
 from quantale.stages.draws import Sampling
 from quantale.stages.generate import prompt_tokens
+from quantale.stages.origin import ModelOrigin
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,8 @@ class StoryWriter:
 
     def __init__(self, plan: StoryPlan, drafts: Sequence[Draft]) -> None:
         self._plan, self.drafts = plan, list(drafts)
-        self._origins: dict[str, dict[str, Any]] = {}
+        self.origins: dict[str, ModelOrigin] = {}
+        """How each model that has written was run, by name."""
         self._tokenizer: Any = None
         self.budget = 0
         self.tokenizer_sha256 = ""
@@ -102,34 +102,21 @@ class StoryWriter:
             return text, True
         return str(self._tokenizer.decode(tokens[: self.budget])), False
 
-    def origin(self, name: str) -> dict[str, Any]:
-        """Return the fields of a record that say what was run."""
-        shared = {
-            "data_sha256": self._plan.documents.sha256,
-            "tokenizer_sha256": self.tokenizer_sha256,
-            "provenance": provenance.digest(provenance.collect()),
-        }
-        return shared | self._origins.get(name, {})
-
     def _meet(self, name: str, loaded: LoadedModel) -> None:
         if loaded.tokenizer is None:
             raise DataError(f"{loaded.path}: holds no tokenizer")
         digest = tokenizer_sha256(loaded.tokenizer)
-        if not self._origins:
+        if not self.origins:
             self._tokenizer, self.tokenizer_sha256 = loaded.tokenizer, digest
             self._keep_short_prompts(loaded)
             given = [one.given for one in self.drafts]
             self.budget = budget(loaded, given, self._plan.section.new_tokens)
         if digest != self.tokenizer_sha256:
             raise UsageError(
-                f"{next(iter(self._origins))} and {name} have different tokenizers: the corpus' "
+                f"{next(iter(self.origins))} and {name} have different tokenizers: the corpus' "
                 "stories are cut by tokens, so give each a table of its own"
             )
-        self._origins[name] = {
-            "kernel": ",".join(sorted(set(kernel_names(loaded.model).values()))),
-            "device": str(loaded.model.device),
-            "dtype": str(loaded.model.dtype).removeprefix("torch."),
-        }
+        self.origins[name] = ModelOrigin.of(loaded.model)
 
     def _keep_short_prompts(self, loaded: LoadedModel) -> None:
         """Leave out prompts of more than half of the context: one would shorten all stories."""
