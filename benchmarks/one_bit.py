@@ -57,10 +57,16 @@ def _gptq(bits: int, group: int = 64) -> dict[str, Any]:
 
 
 TAUGHT = {"teacher_weight": 1.0}
+QAT_RATE = 5e-4
+BINARY = {"method": "binary", "group_size": 64}
+FIRST_ATTENTION = {"match": "**.0.*attn.*", "method": "rtn", "bits": 3, "group_size": 64}
+"""Block 0's attention: a ninth of a GPT-2's block weights, and most of what one bit costs there."""
 WAYS = (
     Way("hqq-1", _hqq(1)),
     Way("hqq-1-scales", _hqq(1), "heal", {"parts": "scales,zeros"}, 1e-2),
     Way("hqq-1-healed", _hqq(1), "heal", {}, 1e-2),
+    Way("gptq-1", _gptq(1)),
+    Way("gptq-1-healed", _gptq(1), "heal", {}, 1e-2),
     Way("hqq-2", _hqq(2)),
     Way("hqq-2-scales", _hqq(2), "heal", {"parts": "scales,zeros"}, 1e-2),
     Way("hqq-2-healed", _hqq(2), "heal", {}, 1e-2),
@@ -72,8 +78,10 @@ WAYS = (
     Way("gptq-2-g16-healed", _gptq(2, 16), "heal", {}, 1e-2),
     Way("rtn-3", {"method": "rtn", "bits": 3, "group_size": 64}),
     Way("rtn-3-healed", {"method": "rtn", "bits": 3, "group_size": 64}, "heal", {}, 1e-2),
-    Way("binary-qat", {"method": "binary", "group_size": 64}, "qat", TAUGHT, 1e-3),
-    Way("ternary-qat", {"method": "bitnet"}, "qat", TAUGHT, 1e-3),
+    Way("binary-qat", BINARY, "qat", TAUGHT, QAT_RATE),
+    Way("binary-qat-attn3", {**BINARY, "rules": (FIRST_ATTENTION,)}, "qat", TAUGHT, QAT_RATE),
+    Way("ternary-qat", {"method": "bitnet"}, "qat", TAUGHT, QAT_RATE),
+    Way("ternary-qat-g64", {"method": "bitnet", "group_size": 64}, "qat", TAUGHT, QAT_RATE),
 )
 
 

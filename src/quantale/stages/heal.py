@@ -41,7 +41,11 @@ def taught_corpus(data: str, seed: int) -> Corpus:
 def taught_section(
     method: str, settings: dict[str, Any], learning_rate: float, budget: Budget
 ) -> TrainSection:
-    """Return a short training: a twentieth of warm-up, cosine to a twentieth, no decay."""
+    """Return a short training: a twentieth of warm-up, cosine to a twentieth, no decay.
+
+    Quantization-aware training gets little momentum: a sign that flips changes the gradient of all
+    others, and old gradients mislead (docs/one-bit.md).
+    """
     return TrainSection(
         method=method,
         settings=settings,
@@ -50,7 +54,7 @@ def taught_section(
         learning_rate=learning_rate,
         min_learning_rate=learning_rate / 20,
         warmup_steps=max(1, budget.steps // 20),
-        betas=(0.9, 0.95),
+        betas=(0.5 if method == "qat" else 0.9, 0.95),
         weight_decay=0.0,
         evaluate_every=max(1, budget.steps // 4),
         evaluate_documents=budget.evaluate_documents,

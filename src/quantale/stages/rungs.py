@@ -14,7 +14,6 @@ from quantale.stages.heal import Budget, taught_section
 _GROUP = 64
 _ROUNDED: dict[str, dict[str, Any]] = {
     "1.58": {"method": "bitnet"},
-    "1": {"method": "hqq", "bits": 1, "group_size": _GROUP},
     **{
         str(n): {
             "method": "gptq",
@@ -22,7 +21,7 @@ _ROUNDED: dict[str, dict[str, Any]] = {
             "group_size": _GROUP,
             "settings": {"zero_dtype": "float16", "correct": 0.5},
         }
-        for n in range(2, 9)
+        for n in range(1, 9)
     },
 }
 """How codes are chosen that are healed, by bits; zero points are floats, so that they can learn."""
@@ -32,7 +31,7 @@ _WITHIN: dict[str, dict[str, Any]] = {
     **{str(n): {"method": "rtn", "bits": n, "group_size": _GROUP} for n in range(2, 9)},
 }
 """What a model is trained through, step by step: methods that take little time."""
-_HEAL_RATE, _ADAPTER_RATE, _QAT_RATE = 1e-2, 2e-3, 1e-3
+_HEAL_RATE, _ADAPTER_RATE, _QAT_RATE = 1e-2, 2e-3, 5e-4
 PTQ = "ptq"
 """The name of the first rung, which quantizes and trains nothing."""
 
