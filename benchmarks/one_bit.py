@@ -58,8 +58,13 @@ def _gptq(bits: int, group: int = 64) -> dict[str, Any]:
 
 TAUGHT = {"teacher_weight": 1.0}
 QAT_RATE = 3e-4
-BINARY = {"method": "binary", "group_size": 64}
-FIRST_ATTENTION = {"match": "**.0.*attn.*", "method": "rtn", "bits": 3, "group_size": 64}
+BINARY: dict[str, Any] = {"method": "binary", "group_size": 64}
+FIRST_ATTENTION: dict[str, Any] = {
+    "match": "**.0.*attn.*",
+    "method": "rtn",
+    "bits": 3,
+    "group_size": 64,
+}
 """Block 0's attention: a ninth of a GPT-2's block weights, and most of what one bit costs there."""
 WAYS = (
     Way("hqq-1", _hqq(1)),
