@@ -27,7 +27,7 @@ from quantale.data.documents import Documents
 from quantale.data.load import load_documents
 from quantale.stages.calibration import CalibrationText
 from quantale.stages.corpus import Corpus, first_documents
-from quantale.stages.heal import Budget, taught_corpus, taught_section
+from quantale.stages.heal import QAT_MOMENTUM, Budget, taught_corpus, taught_section
 from quantale.stages.paired import pair
 from quantale.stages.quantize import Source, quantize_stage, source_of
 from quantale.stages.tune import Tuned, tune_stage, tuning_of
@@ -45,6 +45,7 @@ class Way:
     settings: dict[str, Any] | None = None
     rate: float = 0.0
     """Peak learning rate."""
+    momentum: float = 0.9
 
 
 def _hqq(bits: int, group: int = 64) -> dict[str, Any]:
@@ -83,10 +84,24 @@ WAYS = (
     Way("gptq-2-g16-healed", _gptq(2, 16), "heal", {}, 1e-2),
     Way("rtn-3", {"method": "rtn", "bits": 3, "group_size": 64}),
     Way("rtn-3-healed", {"method": "rtn", "bits": 3, "group_size": 64}, "heal", {}, 1e-2),
-    Way("binary-qat", BINARY, "qat", TAUGHT, QAT_RATE),
-    Way("binary-qat-attn3", {**BINARY, "rules": (FIRST_ATTENTION,)}, "qat", TAUGHT, QAT_RATE),
-    Way("ternary-qat", {"method": "bitnet"}, "qat", TAUGHT, QAT_RATE),
-    Way("ternary-qat-g64", {"method": "bitnet", "group_size": 64}, "qat", TAUGHT, QAT_RATE),
+    Way("binary-qat", BINARY, "qat", TAUGHT, QAT_RATE, QAT_MOMENTUM),
+    Way(
+        "binary-qat-attn3",
+        {**BINARY, "rules": (FIRST_ATTENTION,)},
+        "qat",
+        TAUGHT,
+        QAT_RATE,
+        QAT_MOMENTUM,
+    ),
+    Way("ternary-qat", {"method": "bitnet"}, "qat", TAUGHT, QAT_RATE, QAT_MOMENTUM),
+    Way(
+        "ternary-qat-g64",
+        {"method": "bitnet", "group_size": 64},
+        "qat",
+        TAUGHT,
+        QAT_RATE,
+        QAT_MOMENTUM,
+    ),
 )
 
 
@@ -186,7 +201,7 @@ def make(bench: Bench, way: Way) -> tuple[Path, dict[str, Any]]:
 def _section(bench: Bench, way: Way) -> TrainSection | None:
     if way.method is None:
         return None
-    return taught_section(way.method, way.settings or {}, way.rate, bench.budget)
+    return taught_section(way.method, way.settings or {}, way.rate, bench.budget, way.momentum)
 
 
 def table(rows: list[dict[str, Any]]) -> str:

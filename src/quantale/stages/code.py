@@ -35,7 +35,7 @@ from quantale.stages.origin import origins_of, with_origins
 from quantale.stages.quantize import source_of
 from quantale.stages.requests import EvaluateRequest
 
-VERSION = 1
+VERSION = 2
 METRICS = (
     Metric("parses", "share", "written functions that are Python"),
     Metric("empty", "share", "written functions without a statement"),

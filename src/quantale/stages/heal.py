@@ -17,6 +17,11 @@ from quantale.stages.requests import HealRequest
 from quantale.stages.tune import Tuned, tune_stage
 
 
+QAT_MOMENTUM = 0.5
+"""Of training through few bits: a weight that flips changes the gradient of all others, and old
+gradients mislead. Measured on binary weights (docs/one-bit.md)."""
+
+
 @dataclass(frozen=True)
 class Budget:
     """What a short training may take, and how fast it learns; the same for all rungs."""
@@ -39,13 +44,13 @@ def taught_corpus(data: str, seed: int) -> Corpus:
 
 
 def taught_section(
-    method: str, settings: dict[str, Any], learning_rate: float, budget: Budget
+    method: str,
+    settings: dict[str, Any],
+    learning_rate: float,
+    budget: Budget,
+    momentum: float = 0.9,
 ) -> TrainSection:
-    """Return a short training: a twentieth of warm-up, cosine to a twentieth, no decay.
-
-    Quantization-aware training gets little momentum: a sign that flips changes the gradient of all
-    others, and old gradients mislead (docs/one-bit.md).
-    """
+    """Return a short training: a twentieth of warm-up, cosine to a twentieth, no decay."""
     return TrainSection(
         method=method,
         settings=settings,
@@ -54,7 +59,7 @@ def taught_section(
         learning_rate=learning_rate,
         min_learning_rate=learning_rate / 20,
         warmup_steps=max(1, budget.steps // 20),
-        betas=(0.5 if method == "qat" else 0.9, 0.95),
+        betas=(momentum, 0.95),
         weight_decay=0.0,
         evaluate_every=max(1, budget.steps // 4),
         evaluate_documents=budget.evaluate_documents,

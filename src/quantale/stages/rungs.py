@@ -9,7 +9,7 @@ from typing import Any
 
 from quantale.core.errors import UsageError
 from quantale.core.recipe_variants import VariantSection
-from quantale.stages.heal import Budget, taught_section
+from quantale.stages.heal import QAT_MOMENTUM, Budget, taught_section
 
 _GROUP = 64
 _ROUNDED: dict[str, dict[str, Any]] = {
@@ -58,7 +58,7 @@ def rungs(bits: str, budget: Budget) -> list[Rung]:
     heal = taught_section("heal", {"parts": "scales,zeros"}, _HEAL_RATE, budget)
     whole = taught_section("heal", {}, _HEAL_RATE, budget)
     beside = taught_section("heal", {"parts": "adapters"}, _ADAPTER_RATE, budget)
-    aware = taught_section("qat", {"teacher_weight": 1.0}, _QAT_RATE, budget)
+    aware = taught_section("qat", {"teacher_weight": 1.0}, _QAT_RATE, budget, QAT_MOMENTUM)
     return [
         Rung(PTQ, plain),
         Rung("scales", plain.model_copy(update={"name": "scales", "tune": heal})),

@@ -27,7 +27,7 @@ from quantale.stages.quantize import source_of
 from quantale.stages.requests import StoriesRequest
 from quantale.stages.story_writer import StoryPlan, StoryWriter, asking_of
 
-VERSION = 1
+VERSION = 2
 _CLASSIFIED = 5_000
 
 
