@@ -16,7 +16,6 @@ from quantale.stages.quantize import source_of
 from quantale.stages.requests import HealRequest
 from quantale.stages.tune import Tuned, tune_stage
 
-
 QAT_MOMENTUM = 0.5
 """Of training through few bits: a weight that flips changes the gradient of all others, and old
 gradients mislead. Measured on binary weights (docs/one-bit.md)."""
