@@ -93,6 +93,14 @@ WAYS = (
         QAT_RATE,
         QAT_MOMENTUM,
     ),
+    Way(
+        "binary-qat-attn3-g128",
+        {**BINARY, "group_size": 128, "rules": (FIRST_ATTENTION,)},
+        "qat",
+        TAUGHT,
+        QAT_RATE,
+        QAT_MOMENTUM,
+    ),
     Way("ternary-qat", {"method": "bitnet"}, "qat", TAUGHT, QAT_RATE, QAT_MOMENTUM),
     Way(
         "ternary-qat-g64",

@@ -6,7 +6,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import psutil
 import torch
@@ -16,10 +16,13 @@ from quantale.core import provenance
 from quantale.core.registry import METHODS
 from quantale.quant.dispatch import kernels
 
-_EXTRAS = {
+EXTRAS: Final = {
     "bitsandbytes": ("bnb", "bitsandbytes NF4 and INT8"),
     "gradio": ("serve", "the side-by-side page"),
-    "ray": ("ray", "sweeps on a cluster"),
+    "gguf": ("export", "GGUF files"),
+    "compressed-tensors": ("export", "files for vLLM"),
+    "lm-eval": ("lm-eval", "the tasks of lm-evaluation-harness"),
+    "nvidia-ml-py": ("nvml", "what a process holds on a GPU"),
 }
 _NATIVE_BF16 = {"avx512_bf16", "amx_bf16"}
 _DISK = 2 * 10**9
@@ -106,7 +109,7 @@ def _cuda() -> dict[str, Any]:
 
 
 def _extras() -> Iterator[dict[str, Any]]:
-    for package, (extra, purpose) in _EXTRAS.items():
+    for package, (extra, purpose) in EXTRAS.items():
         found = _version(package)
         detail = f"{found or 'missing'}: {purpose}"
         yield _row(package, found is not None, detail, f"pip install 'quantale[{extra}]'")

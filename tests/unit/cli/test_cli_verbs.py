@@ -354,7 +354,7 @@ def test_generate_prints_the_text_alone(
 def test_doctor_fails_only_when_something_needed_is_missing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    row = {"check": "ray", "ok": False, "required": False, "detail": "", "fix": "pip install"}
+    row = {"check": "gradio", "ok": False, "required": False, "detail": "", "fix": "pip install"}
     stage = put(monkeypatch, "quantale.stages.doctor", "diagnose", [row])
     assert main(["doctor"]) == 0
     assert "pip install" in capsys.readouterr().out

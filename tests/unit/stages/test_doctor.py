@@ -10,7 +10,7 @@ from quantale.stages import doctor
 
 def test_this_machine_has_everything_that_is_needed() -> None:
     rows = doctor.diagnose()
-    assert {"python", "torch", "transformers", "processor", "memory", "disk", "cuda", "ray"} <= {
+    assert {"python", "torch", "transformers", "processor", "memory", "disk", "cuda", "gguf"} <= {
         row["check"] for row in rows
     }
     assert [row for row in rows if row["required"] and not row["ok"]] == []
@@ -18,6 +18,13 @@ def test_this_machine_has_everything_that_is_needed() -> None:
 
 def test_a_gap_comes_with_its_fix_and_nothing_else_does() -> None:
     assert all((row["fix"] is None) == row["ok"] for row in doctor.diagnose())
+
+
+def test_every_extra_for_users_is_checked() -> None:
+    extras = {"bnb", "serve", "export", "lm-eval", "nvml"}
+    declared = importlib.metadata.metadata("quantale").get_all("Provides-Extra") or []
+    assert extras | {"dev"} == set(declared)
+    assert {extra for extra, _ in doctor.EXTRAS.values()} == extras
 
 
 def test_a_package_of_another_version_is_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
