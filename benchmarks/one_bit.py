@@ -58,6 +58,7 @@ def _gptq(bits: int, group: int = 64) -> dict[str, Any]:
 
 
 TAUGHT = {"teacher_weight": 1.0}
+EVEN = {**TAUGHT, "equalize": True}
 QAT_RATE = 3e-4
 BINARY: dict[str, Any] = {"method": "binary", "group_size": 64}
 FIRST_ATTENTION: dict[str, Any] = {
@@ -98,6 +99,22 @@ WAYS = (
         {**BINARY, "group_size": 128, "rules": (FIRST_ATTENTION,)},
         "qat",
         TAUGHT,
+        QAT_RATE,
+        QAT_MOMENTUM,
+    ),
+    Way(
+        "binary-qat-attn3-g128-even",
+        {**BINARY, "group_size": 128, "rules": (FIRST_ATTENTION,)},
+        "qat",
+        EVEN,
+        QAT_RATE,
+        QAT_MOMENTUM,
+    ),
+    Way(
+        "ternary-qat-g64-even",
+        {"method": "bitnet", "group_size": 64},
+        "qat",
+        EVEN,
         QAT_RATE,
         QAT_MOMENTUM,
     ),

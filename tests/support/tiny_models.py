@@ -51,9 +51,9 @@ FAMILIES: dict[str, dict[str, Any]] = {
 CLASSIFIERS = ("GPT2", "Llama")
 
 
-def tiny_family(family: str) -> PreTrainedModel:
+def tiny_family(family: str, **more: Any) -> PreTrainedModel:
     """A language model of one of `FAMILIES`, whose norms and biases are random too."""
-    return shaken(_seeded(AutoModelForCausalLM.from_config, _config(family)))
+    return shaken(_seeded(AutoModelForCausalLM.from_config, _config(family, **more)))
 
 
 def tiny_classifier(family: str, **more: Any) -> PreTrainedModel:

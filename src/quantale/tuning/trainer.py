@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, TrainerCallback
 from quantale.quant.apply import Method
 from quantale.quant.whole import Methods
 from quantale.tuning import wrapping
+from quantale.tuning.equalize import equalize_columns
 from quantale.tuning.straight_through import Strength, strength_at
 
 
@@ -37,13 +38,16 @@ def prepare_qat(
     *,
     warm_in: float = 0.0,
     sub_norm: bool = False,
+    equalize: bool = False,
 ) -> WarmIn:
     """Let a model in full precision train through its quantization, in place.
 
     methods: one for the linear layers of the blocks, or one for each kind of site. warm_in,
-    sub_norm: as in `quantale.tuning.methods.qat`. Returns the callback that the trainer needs
-    where `warm_in` is above 0. Raises UsageError for a method that calibrates.
+    sub_norm, equalize: as in `quantale.tuning.methods.qat`. Returns the callback that the trainer
+    needs where `warm_in` is above 0. Raises UsageError for a method that calibrates.
     """
+    if equalize:
+        equalize_columns(model)
     chosen = methods if isinstance(methods, Methods) else Methods(methods)
     return WarmIn(wrapping.wrap(model, chosen, sub_norm=sub_norm), warm_in)
 

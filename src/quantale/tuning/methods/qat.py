@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 from quantale.core.errors import UsageError
 from quantale.data.batch import Batch
 from quantale.tuning import wrapping
+from quantale.tuning.equalize import equalize_columns
 from quantale.tuning.losses import (
     feature_loss,
     label_loss,
@@ -47,6 +48,8 @@ class Qat:
     loss; the teacher must have the model's shape."""
     sub_norm: bool = False
     """Whether every quantized linear layer of the blocks gets a norm of its inputs (SubLN)."""
+    equalize: bool = False
+    """Whether columns of linear layers are evened out first, their scales moved into the norms."""
 
     order: ClassVar[Order] = "within"
 
@@ -76,9 +79,11 @@ class Qat:
             _check_vocabulary(start.model, start.teacher)
             if self.feature_weight > 0:
                 _check_shape(start.model, start.teacher)
+        equalized = equalize_columns(start.model) if self.equalize else None
         strength = wrapping.wrap(start.model, start.methods, sub_norm=self.sub_norm)
         objective = _Training(self, start.teacher, strength)
-        return Work(start.model, objective, lambda: wrapping.unwrap(start.model))
+        said = {} if equalized is None else {"equalized_layers": equalized}
+        return Work(start.model, objective, lambda: wrapping.unwrap(start.model), lambda: said)
 
 
 class _Training:
