@@ -57,8 +57,6 @@ def _gptq(bits: int, group: int = 64) -> dict[str, Any]:
     return {"method": "gptq", "bits": bits, "group_size": group, "settings": settings}
 
 
-TAUGHT = {"teacher_weight": 1.0}
-EVEN = {**TAUGHT, "equalize": True}
 QAT_RATE = 3e-4
 BINARY: dict[str, Any] = {"method": "binary", "group_size": 64}
 FIRST_ATTENTION: dict[str, Any] = {
@@ -68,6 +66,15 @@ FIRST_ATTENTION: dict[str, Any] = {
     "group_size": 64,
 }
 """Block 0's attention: a ninth of a GPT-2's block weights, and most of what one bit costs there."""
+WIDE = {**BINARY, "group_size": 128, "rules": (FIRST_ATTENTION,)}
+TERNARY: dict[str, Any] = {"method": "bitnet", "group_size": 64}
+
+
+def _qat(name: str, quantized: dict[str, Any], **settings: Any) -> Way:
+    taught = {"teacher_weight": 1.0, **settings}
+    return Way(name, quantized, "qat", taught, QAT_RATE, QAT_MOMENTUM)
+
+
 WAYS = (
     Way("hqq-1", _hqq(1)),
     Way("hqq-1-scales", _hqq(1), "heal", {"parts": "scales,zeros"}, 1e-2),
@@ -85,48 +92,13 @@ WAYS = (
     Way("gptq-2-g16-healed", _gptq(2, 16), "heal", {}, 1e-2),
     Way("rtn-3", {"method": "rtn", "bits": 3, "group_size": 64}),
     Way("rtn-3-healed", {"method": "rtn", "bits": 3, "group_size": 64}, "heal", {}, 1e-2),
-    Way("binary-qat", BINARY, "qat", TAUGHT, QAT_RATE, QAT_MOMENTUM),
-    Way(
-        "binary-qat-attn3",
-        {**BINARY, "rules": (FIRST_ATTENTION,)},
-        "qat",
-        TAUGHT,
-        QAT_RATE,
-        QAT_MOMENTUM,
-    ),
-    Way(
-        "binary-qat-attn3-g128",
-        {**BINARY, "group_size": 128, "rules": (FIRST_ATTENTION,)},
-        "qat",
-        TAUGHT,
-        QAT_RATE,
-        QAT_MOMENTUM,
-    ),
-    Way(
-        "binary-qat-attn3-g128-even",
-        {**BINARY, "group_size": 128, "rules": (FIRST_ATTENTION,)},
-        "qat",
-        EVEN,
-        QAT_RATE,
-        QAT_MOMENTUM,
-    ),
-    Way(
-        "ternary-qat-g64-even",
-        {"method": "bitnet", "group_size": 64},
-        "qat",
-        EVEN,
-        QAT_RATE,
-        QAT_MOMENTUM,
-    ),
-    Way("ternary-qat", {"method": "bitnet"}, "qat", TAUGHT, QAT_RATE, QAT_MOMENTUM),
-    Way(
-        "ternary-qat-g64",
-        {"method": "bitnet", "group_size": 64},
-        "qat",
-        TAUGHT,
-        QAT_RATE,
-        QAT_MOMENTUM,
-    ),
+    _qat("binary-qat", BINARY),
+    _qat("binary-qat-attn3", {**BINARY, "rules": (FIRST_ATTENTION,)}),
+    _qat("binary-qat-attn3-g128", WIDE),
+    _qat("binary-qat-attn3-g128-even", WIDE, equalize=True),
+    _qat("ternary-qat", {"method": "bitnet"}),
+    _qat("ternary-qat-g64", TERNARY),
+    _qat("ternary-qat-g64-even", TERNARY, equalize=True),
 )
 
 

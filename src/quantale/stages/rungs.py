@@ -32,7 +32,6 @@ _WITHIN: dict[str, dict[str, Any]] = {
 }
 """What a model is trained through, step by step: methods that take little time."""
 _HEAL_RATE, _ADAPTER_RATE, _QAT_RATE = 1e-2, 2e-3, 5e-4
-_TAUGHT: dict[str, Any] = {"teacher_weight": 1.0, "equalize": True}
 PTQ = "ptq"
 """The name of the first rung, which quantizes and trains nothing."""
 
@@ -59,7 +58,8 @@ def rungs(bits: str, budget: Budget) -> list[Rung]:
     heal = taught_section("heal", {"parts": "scales,zeros"}, _HEAL_RATE, budget)
     whole = taught_section("heal", {}, _HEAL_RATE, budget)
     beside = taught_section("heal", {"parts": "adapters"}, _ADAPTER_RATE, budget)
-    aware = taught_section("qat", dict(_TAUGHT), _QAT_RATE, budget, QAT_MOMENTUM)
+    taught: dict[str, Any] = {"teacher_weight": 1.0, "equalize": True}
+    aware = taught_section("qat", taught, _QAT_RATE, budget, QAT_MOMENTUM)
     return [
         Rung(PTQ, plain),
         Rung("scales", plain.model_copy(update={"name": "scales", "tune": heal})),

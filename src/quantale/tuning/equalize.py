@@ -128,18 +128,17 @@ def _move(norm: nn.Module, layers: list[nn.Module], scale: Tensor) -> None:
     for layer in layers:
         weight_view(layer).div_(scale)
     weight, bias = norm.get_parameter("weight"), getattr(norm, "bias", None)
-    offset = _offset(norm, weight)
+    offset = _offset(norm)
     weight.copy_((weight + offset) * scale - offset)
     if bias is not None:
         bias.mul_(scale)
 
 
-def _offset(norm: nn.Module, weight: Tensor) -> int:
+def _offset(norm: nn.Module) -> int:
     """Return what a norm adds to its weight: 1 in Gemma's, 0 in others."""
-    probe = torch.linspace(-1, 1, len(weight), device=weight.device).to(weight.dtype)
-    values = {name: torch.zeros_like(value) for name, value in norm.named_parameters()}
-    silent = torch.func.functional_call(norm, values, (probe.unsqueeze(0),))
-    return int(bool(silent.any()))
+    zeros = {name: torch.zeros_like(value) for name, value in norm.named_parameters()}
+    probe = torch.linspace(-1, 1, len(zeros["weight"])).to(zeros["weight"]).unsqueeze(0)
+    return int(torch.func.functional_call(norm, zeros, (probe,)).any())
 
 
 @contextmanager
