@@ -67,6 +67,8 @@ FIRST_ATTENTION: dict[str, Any] = {
 }
 """Block 0's attention: a ninth of a GPT-2's block weights, and most of what one bit costs there."""
 WIDE = {**BINARY, "group_size": 128, "rules": (FIRST_ATTENTION,)}
+FEW_SCALES = {**BINARY, "group_size": 256}
+FIRST_RANK = "**.0.*attn.*=96"
 TERNARY: dict[str, Any] = {"method": "bitnet", "group_size": 64}
 
 
@@ -96,6 +98,8 @@ WAYS = (
     _qat("binary-qat-attn3", {**BINARY, "rules": (FIRST_ATTENTION,)}),
     _qat("binary-qat-attn3-g128", WIDE),
     _qat("binary-qat-attn3-g128-even", WIDE, equalize=True),
+    _qat("binary-qat-rank16", FEW_SCALES, rank=16, rank_pattern=FIRST_RANK),
+    _qat("binary-qat-rank16-even", FEW_SCALES, rank=16, rank_pattern=FIRST_RANK, equalize=True),
     _qat("ternary-qat", {"method": "bitnet"}),
     _qat("ternary-qat-g64", TERNARY),
     _qat("ternary-qat-g64-even", TERNARY, equalize=True),

@@ -61,7 +61,7 @@ def start_of(tuning: Tuning) -> Start:
     if tuning.order == "quantize-first":
         pack(model)
     methods = Methods(Rtn(3, 16), Rtn(4, 16)) if tuning.order == "within" else None
-    return Start(model, teacher, methods, seed=3)
+    return Start(model, teacher, methods, seed=3, sample=batch_of(0).inputs)
 
 
 def batch_of(number: int) -> Batch:

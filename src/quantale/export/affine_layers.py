@@ -48,6 +48,7 @@ def affine_layers(source: Source, owner: str) -> tuple[Scheme, dict[str, Layer]]
     owner: the format's name, for the message.
     """
     source.refuse_norms(owner)
+    source.refuse_low_rank(owner)
     names = block_linears(source.plain)
     found: dict[str, PackedTensor] = {}
     for name in names:

@@ -57,13 +57,16 @@ class Source:
 
     @cached_property
     def packed(self) -> Mapping[str, PackedTensor]:
-        """Packed weights by the names of their modules; none under an adapter."""
+        """Packed weights by the names of their modules; none under an adapter.
+
+        Layers with a low-rank term are not among them: their codes are not the whole weight.
+        """
         if is_adapted(self.model):
             return {}
         return {
             name: module.packed
             for name, module in self.model.named_modules()
-            if isinstance(module, PackedModule)
+            if isinstance(module, PackedModule) and getattr(module, "low_rank", None) is None
         }
 
     @property
@@ -78,6 +81,14 @@ class Source:
             raise UsageError(
                 f"{name}: the model was trained with a norm in front of each packed layer (SubLN), "
                 "which no other program has; only the quantale form computes it"
+            )
+
+    def refuse_low_rank(self, name: str) -> None:
+        """Raise UsageError for low-rank terms, which packed layers elsewhere do not have."""
+        if any(site.rank is not None for site in stored_sites(self.model)):
+            raise UsageError(
+                f"{name}: packed layers have low-rank terms beside their codes, which it cannot "
+                "hold; hf writes the whole weights in full precision"
             )
 
 

@@ -27,6 +27,7 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from quantale.core.errors import ModelFileError, UsageError
 from quantale.quant.linear import QuantEmbedding, QuantLinear, TiedHead, packed_module
+from quantale.quant.low_rank import LowRank, is_rank
 from quantale.quant.packed import LAYOUT_VERSION, PackedTensor
 from quantale.quant.stored import QUANT_METHOD, StoredSite, read_sites
 from quantale.quant.sub_norm import SubNorm
@@ -140,6 +141,10 @@ def swap(model: "PreTrainedModel", site: StoredSite) -> None:
         module = packed_module(old, packed, bias)
         if site.norm is not None:
             put_norm(site.name, module, SubNorm(site.shape[1], site.norm))
+        if site.rank is not None:
+            if not is_rank(site.rank, site.shape):
+                raise ModelFileError(f"{site.name}: {site.shape} has no rank of {site.rank}")
+            put_low_rank(site.name, module, LowRank.blank(site.shape, site.rank))
         model.set_submodule(site.name, module)
         if site.tied is not None:
             _tie(model, site)
@@ -155,12 +160,28 @@ def put_norm(name: str, module: nn.Module, norm: SubNorm) -> None:
     module.norm = norm
 
 
+def put_low_rank(name: str, module: nn.Module, term: LowRank) -> None:
+    """Give a packed linear layer its low-rank term; raises ModelFileError for others."""
+    if not isinstance(module, QuantLinear):
+        raise ModelFileError(f"{name}: only a linear layer can have a low-rank term")
+    module.low_rank = term
+
+
 def install_norms(model: "PreTrainedModel", norms: Mapping[str, SubNorm]) -> None:
     """Put norms in front of packed layers, by name, and into the model's configuration."""
     sites = dict(model.config.quantization_config.sites)
     for name, norm in norms.items():
         put_norm(name, model.get_submodule(name), norm)
         sites[name] = {**sites[name], "norm": norm.epsilon}
+    model.config.quantization_config.sites = sites
+
+
+def install_low_rank(model: "PreTrainedModel", terms: Mapping[str, LowRank]) -> None:
+    """Put low-rank terms beside packed layers, by name, and into the model's configuration."""
+    sites = dict(model.config.quantization_config.sites)
+    for name, term in terms.items():
+        put_low_rank(name, model.get_submodule(name), term)
+        sites[name] = {**sites[name], "rank": term.rank}
     model.config.quantization_config.sites = sites
 
 

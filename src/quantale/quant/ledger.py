@@ -62,7 +62,7 @@ class SiteLine:
     """"none" for a weight in full precision."""
     format: str
     bits_per_weight: float
-    """Stored bits over the weights that are there, scales and padding included."""
+    """Stored bits over the weights that are there; scales, padding, low-rank terms included."""
     nbytes: int
     kernel: str
     """The exact kernel that an input of one row in the model's dtype gets; "torch" for full
@@ -225,6 +225,10 @@ def _owners(model: PreTrainedModel, stored: Mapping[str, StoredSite]) -> dict[st
     for site in stored.values():
         parts = set(site.format.tensors(site.shape)) - {"weight"}
         found |= {f"{site.name}.{part}": "metadata" for part in parts}
+        if site.rank is not None:
+            factors = {"left": "linear", "right": "linear"}
+            scales = {"left_scale": "metadata", "right_scale": "metadata"}
+            found |= {f"{site.name}.low_rank.{k}": v for k, v in (factors | scales).items()}
     return found
 
 
@@ -272,7 +276,9 @@ def _packed_line(model: PreTrainedModel, site: StoredSite) -> SiteLine:
         raise ModelFileError(f"{site.name}: listed as packed, but it is a {type(module).__name__}")
     packed = module.packed
     kernel = fast = "rows"
+    nbytes = packed.nbytes
     if isinstance(module, QuantLinear):
+        nbytes += 0 if module.low_rank is None else module.low_rank.nbytes
         probe = _probe(model, packed)
         kernel = select(probe, packed)[0]
         with fast_kernels():
@@ -283,8 +289,8 @@ def _packed_line(model: PreTrainedModel, site: StoredSite) -> SiteLine:
         site.shape,
         site.method,
         repr(site.format),
-        packed.bits_per_weight,
-        packed.nbytes,
+        8 * nbytes / (site.shape[0] * site.shape[1]),
+        nbytes,
         kernel,
         fast,
     )

@@ -17,6 +17,7 @@ from transformers.pytorch_utils import Conv1D
 from quantale.core.errors import UsageError
 from quantale.quant.dispatch import Runner
 from quantale.quant.learned import LearnedWeight
+from quantale.quant.low_rank import LowRank
 from quantale.quant.packed import Format, PackedTensor
 from quantale.quant.parts import separable
 from quantale.quant.sub_norm import SubNorm
@@ -64,6 +65,10 @@ class PackedModule(nn.Module):
         tensors = {name: self.get_buffer(name) for name in self._names}
         return PackedTensor(self.format, self.shape, tensors)
 
+    def whole_weight(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Return the (out, in) weight that the module stands for."""
+        return self.packed.dequantize(dtype)
+
     def __repr__(self) -> str:
         """Describe the module in a printed model, without what it keeps of its original."""
         return f"{type(self).__name__}({self.extra_repr()})"
@@ -93,11 +98,19 @@ class QuantLinear(PackedModule):
         self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
         self.norm: SubNorm | None = None
         """What normalizes the inputs first, in models that were trained with it."""
+        self.low_rank: LowRank | None = None
+        """What is added to the packed weight, in models that were trained with it."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Multiply: (..., in) -> (..., out)."""
         x = x if self.norm is None else self.norm(x)
-        return self.multiply(self.runner, self, x, self.bias)
+        out = self.multiply(self.runner, self, x, self.bias)
+        return out if self.low_rank is None else out + self.low_rank(x)
+
+    def whole_weight(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Return the (out, in) weight that the layer stands for, its low-rank term included."""
+        weight = super().whole_weight(dtype)
+        return weight if self.low_rank is None else weight + self.low_rank.weight(dtype)
 
     @staticmethod
     def adapter_layer() -> type[nn.Module]:

@@ -79,7 +79,7 @@ class _Unpacked(nn.Module):
     def __init__(self, layer: QuantLinear, dtype: torch.dtype) -> None:
         super().__init__()
         with torch.no_grad():
-            weight = layer.packed.dequantize(dtype)
+            weight = layer.whole_weight(dtype)
         self.weight = nn.Parameter(weight, requires_grad=False)
         self.bias = layer.bias
 

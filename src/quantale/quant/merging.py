@@ -93,11 +93,12 @@ def _plain_tensors(
     found = {}
     for name, tensor in model.state_dict().items():
         owner, _, part = bare(name).rpartition(".")
-        if not is_adapter_tensor(name) and (owner not in packed or part == "bias"):
+        is_term = owner.removesuffix(".low_rank") in packed
+        if not is_adapter_tensor(name) and (not is_term or part == "bias"):
             found[bare(name)] = tensor
     for name, module in model.named_modules():
         if isinstance(module, PackedModule):
-            weight = module.packed.dequantize(model.dtype)
+            weight = module.whole_weight(model.dtype)
             place = plain.get_submodule(bare(name))
             wanted = place.get_parameter("weight").shape
             found[f"{bare(name)}.weight"] = (

@@ -43,10 +43,12 @@ class StoredSite:
     tied: str | None = None
     norm: float | None = None
     """Epsilon of the norm in front of it, see quant/sub_norm.py; None: there is none."""
+    rank: int | None = None
+    """Of the low-rank term beside it, see quant/low_rank.py; None: there is none."""
 
     def record(self) -> dict[str, Any]:
         """Return the JSON-able form."""
-        norm = {} if self.norm is None else {"norm": self.norm}
+        trained = {"norm": self.norm, "rank": self.rank}
         return {
             "role": self.role,
             "method": self.method,
@@ -54,7 +56,7 @@ class StoredSite:
             "format": format_record(self.format),
             "bias": self.bias,
             "tied": self.tied,
-            **norm,
+            **{key: value for key, value in trained.items() if value is not None},
         }
 
 
@@ -83,4 +85,5 @@ def _site(name: str, record: Mapping[str, Any]) -> StoredSite:
         bool(record["bias"]),
         record["tied"],
         None if record.get("norm") is None else float(record["norm"]),
+        None if record.get("rank") is None else int(record["rank"]),
     )

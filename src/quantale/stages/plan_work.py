@@ -26,6 +26,7 @@ from quantale.tuning.footprint import Step
 from quantale.tuning.live_bytes import materialize
 from quantale.tuning.method import Start, Tuning, Work
 from quantale.tuning.precision import precision_on
+from quantale.tuning.wrapping import stored_beside
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,8 @@ def _result(training: Training, work: Work, before: Mapping[str, Tensor]) -> Map
         return before
     if order == "within" and methods is not None:
         wanted = None if training.quantized is None else training.quantized.dtype
-        return packed_tensors(training.model, methods, getattr(torch, wanted or "float32"))
+        packed = packed_tensors(training.model, methods, getattr(torch, wanted or "float32"))
+        return {**packed, **stored_beside(work.model)}
     if is_adapted(work.model):  # merged at the end
         return before
     return _written(work.model, torch.float32)

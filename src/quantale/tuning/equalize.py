@@ -12,8 +12,7 @@ one scale for a group of weights such columns are lost, and one learning rate do
 """
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -26,6 +25,7 @@ from quantale.core.errors import NumericalError
 from quantale.models.blocks import find_blocks
 from quantale.quant.proof import proof_tokens
 from quantale.quant.sites import is_linear, is_norm, weight_view
+from quantale.tuning.modes import dropout_off
 
 _TOLERANCE: Final = 1e-3
 """Of the logits, relative to the largest; moving scales rounds, and that stays far below."""
@@ -41,7 +41,7 @@ def equalize_columns(model: PreTrainedModel) -> int:
     if model.device.type == "meta":
         return 0
     tokens = proof_tokens(model).to(model.device)
-    with _evaluating(model):
+    with dropout_off(model):
         readers, before = _readers(model, tokens)
         with torch.no_grad():
             for norm, layers in readers.items():
@@ -139,14 +139,3 @@ def _offset(norm: nn.Module) -> int:
     zeros = {name: torch.zeros_like(value) for name, value in norm.named_parameters()}
     probe = torch.linspace(-1, 1, len(zeros["weight"])).to(zeros["weight"]).unsqueeze(0)
     return int(torch.func.functional_call(norm, zeros, (probe,)).any())
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Switch dropout off for the time of a block."""
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)

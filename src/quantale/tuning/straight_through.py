@@ -26,6 +26,7 @@ from quantale.quant.apply import Method
 from quantale.quant.learned import through
 from quantale.quant.packed import PackedTensor
 from quantale.quant.sub_norm import SubNorm
+from quantale.tuning.low_rank import LearnedLowRank
 
 
 class Strength:
@@ -92,6 +93,7 @@ class StraightLinear(Straight):
         self.out_features, self.in_features = rows, width
         self.nf, self.nx = rows, width  # the names that users of Conv1D know
         self.norm: SubNorm | None = None
+        self.low_rank: LearnedLowRank | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Multiply: (..., in) -> (..., out), in the dtype of x or, in training, of autocast."""
@@ -101,13 +103,15 @@ class StraightLinear(Straight):
             x = x if half is None else x.to(half)
             stored = self._parameters.get("bias")
             bias = None if stored is None else stored.to(x.dtype)
-            if self.share < 1 or half is not None:
-                return self._blended(x, bias)
-            packed = self.quantized(self._latent().detach())
-            out = packed.format.apply(x, packed, bias)
-            return _learning(
-                out, _seen(x, packed), self.get_parameter("weight"), self.is_transposed
-            )
+            is_exact = self.share == 1 and half is None
+            out = self._packed(x, bias) if is_exact else self._blended(x, bias)
+            return out if self.low_rank is None else out + self.low_rank(x)
+
+    def _packed(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """Multiply as the packed layer does."""
+        packed = self.quantized(self._latent().detach())
+        out = packed.format.apply(x, packed, bias)
+        return _learning(out, _seen(x, packed), self.get_parameter("weight"), self.is_transposed)
 
     def _blended(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """Multiply what lies between full precision and the packed layer."""

@@ -5,7 +5,8 @@
     packed = finish_qat(model)
 
 Between the two calls the model is an ordinary one: its parameters have the names that they had,
-and what `Trainer` saves loads without this project, in full precision (without `sub_norm`).
+and what `Trainer` saves loads without this project, in full precision (without `sub_norm` and
+`terms`).
 """
 
 from typing import Any
@@ -16,6 +17,7 @@ from quantale.quant.apply import Method
 from quantale.quant.whole import Methods
 from quantale.tuning import wrapping
 from quantale.tuning.equalize import equalize_columns
+from quantale.tuning.low_rank import TermPlan
 from quantale.tuning.straight_through import Strength, strength_at
 
 
@@ -39,17 +41,19 @@ def prepare_qat(
     warm_in: float = 0.0,
     sub_norm: bool = False,
     equalize: bool = False,
+    terms: TermPlan | None = None,
 ) -> WarmIn:
     """Let a model in full precision train through its quantization, in place.
 
     methods: one for the linear layers of the blocks, or one for each kind of site. warm_in,
-    sub_norm, equalize: as in `quantale.tuning.methods.qat`. Returns the callback that the trainer
-    needs where `warm_in` is above 0. Raises UsageError for a method that calibrates.
+    sub_norm, equalize: as in `quantale.tuning.methods.qat`. terms: which layers get a low-rank
+    term, whose factors are parameters of their own. Returns the callback that the trainer needs
+    where `warm_in` is above 0. Raises UsageError for a method that calibrates.
     """
     if equalize:
         equalize_columns(model)
     chosen = methods if isinstance(methods, Methods) else Methods(methods)
-    return WarmIn(wrapping.wrap(model, chosen, sub_norm=sub_norm), warm_in)
+    return WarmIn(wrapping.wrap(model, chosen, sub_norm=sub_norm, terms=terms), warm_in)
 
 
 def finish_qat(model: PreTrainedModel) -> PreTrainedModel:

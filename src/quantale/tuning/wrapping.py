@@ -2,34 +2,47 @@
 
 from collections.abc import Mapping
 
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from quantale.core.errors import UsageError
 from quantale.quant.apply import Method
-from quantale.quant.hf import install_norms
+from quantale.quant.hf import install_low_rank, install_norms
+from quantale.quant.low_rank import LowRank
 from quantale.quant.rules import Rule
 from quantale.quant.sites import LINEAR_ROLES, Site, is_linear
 from quantale.quant.stored import plugin_name
 from quantale.quant.sub_norm import SubNorm
 from quantale.quant.whole import Methods, plan_model, quantize_model
+from quantale.tuning.low_rank import TermPlan
 from quantale.tuning.straight_through import Straight, StraightLinear, StraightTable, Strength
 
 
-def wrap(model: PreTrainedModel, methods: Methods, *, sub_norm: bool = False) -> Strength:
+def wrap(
+    model: PreTrainedModel,
+    methods: Methods,
+    *,
+    sub_norm: bool = False,
+    terms: TermPlan | None = None,
+) -> Strength:
     """Let a model in full precision train through its quantization, in place.
 
-    sub_norm: put a new RMSNorm in front of every quantized linear layer of the blocks.
+    sub_norm: put a new RMSNorm in front of every quantized linear layer of the blocks. terms:
+    which of those layers get a low-rank term, and how it begins.
     Raises UsageError for a method that calibrates, and where `plan_model` does.
     """
     check(methods)
     sites, plan = plan_model(model, methods)
+    layers = [site.name for site in sites if site.name in plan and site.role in LINEAR_ROLES]
+    begun = {} if terms is None else terms.begun(model, {name: plan[name] for name in layers})
     strength = Strength()
     for site in sites:
         if site.name in plan:
             _wrap(model, site, plan[site.name], strength)
             if sub_norm and site.role in LINEAR_ROLES:
                 _add_norm(model.get_submodule(site.name))
+    for name, term in begun.items():
+        model.get_submodule(name).low_rank = term
     return strength
 
 
@@ -55,15 +68,34 @@ def unwrap(model: PreTrainedModel) -> PreTrainedModel:
     rules = [
         Rule(module.method, match=name) for name, module in found.items() if name == module.site
     ]
-    norms = {
-        name: module.norm
-        for name, module in found.items()
-        if isinstance(module, StraightLinear) and module.norm is not None
-    }
+    norms, terms = _beside(found)
     model.to("cpu")
     quantize_model(model, rules)
     install_norms(model, norms)
+    install_low_rank(model, {name: term.cpu() for name, term in terms.items()})
     return model
+
+
+def stored_beside(model: nn.Module) -> dict[str, Tensor]:
+    """Return what the layers of a wrapped model will store beside their codes, by name."""
+    norms, terms = _beside(wrapped(model))
+    weights = {f"{name}.norm.weight": norm.weight for name, norm in norms.items()}
+    factors = {
+        f"{name}.low_rank.{part}": tensor
+        for name, term in terms.items()
+        for part, tensor in term.named_buffers()
+    }
+    return weights | factors
+
+
+def _beside(
+    found: Mapping[str, Straight],
+) -> tuple[dict[str, SubNorm], dict[str, LowRank]]:
+    """Return the norms and low-rank terms of wrapped layers by name."""
+    linear = {name: m for name, m in found.items() if isinstance(m, StraightLinear)}
+    norms = {name: m.norm for name, m in linear.items() if m.norm is not None}
+    terms = {name: m.low_rank.finished() for name, m in linear.items() if m.low_rank is not None}
+    return norms, terms
 
 
 def wrapped(model: nn.Module) -> Mapping[str, Straight]:

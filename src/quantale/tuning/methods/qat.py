@@ -29,6 +29,7 @@ from quantale.tuning.losses import (
     on_device,
     teacher_loss,
 )
+from quantale.tuning.low_rank import Ranks, TermPlan
 from quantale.tuning.method import Order, Start, Work
 from quantale.tuning.straight_through import Strength, strength_at
 
@@ -50,6 +51,10 @@ class Qat:
     """Whether every quantized linear layer of the blocks gets a norm of its inputs (SubLN)."""
     equalize: bool = False
     """Whether columns of linear layers are evened out first, their scales moved into the norms."""
+    rank: int = 0
+    """Of a low-rank term in 8 bits beside every quantized linear layer of the blocks; 0: none."""
+    rank_pattern: str = ""
+    """Layers with a rank of their own, with commas between: `**.0.*attn.*=96,**.down_proj=8`."""
 
     order: ClassVar[Order] = "within"
 
@@ -62,6 +67,17 @@ class Qat:
             raise UsageError(f"qat: temperature is above 0, {self.temperature} came")
         if not 0 <= self.feature_weight < float("inf"):
             raise UsageError(f"qat: feature_weight is 0 or above, {self.feature_weight} came")
+
+        if self.ranks and self.sub_norm:
+            raise UsageError(
+                "qat: a low-rank term begins from what the model knows, sub_norm is for training "
+                "from scratch; leave one of them out"
+            )
+
+    @property
+    def ranks(self) -> Ranks:
+        """Which layers get a low-rank term; raises UsageError where that is not understood."""
+        return Ranks(self.rank, self.rank_pattern)
 
     @property
     def needs_teacher(self) -> bool:
@@ -80,7 +96,8 @@ class Qat:
             if self.feature_weight > 0:
                 _check_shape(start.model, start.teacher)
         equalized = equalize_columns(start.model) if self.equalize else None
-        strength = wrapping.wrap(start.model, start.methods, sub_norm=self.sub_norm)
+        terms = TermPlan(self.ranks, start.sample, start.seed) if self.ranks else None
+        strength = wrapping.wrap(start.model, start.methods, sub_norm=self.sub_norm, terms=terms)
         objective = _Training(self, start.teacher, strength)
         said = {} if equalized is None else {"equalized_layers": equalized}
         return Work(start.model, objective, lambda: wrapping.unwrap(start.model), lambda: said)
