@@ -3,18 +3,19 @@
 The layer multiplies by Q + L R, Q packed, L (out, rank) and R (rank, in) stored in 8 bits with one
 scale for each of their directions. Low-rank terms that make up for quantization: Yao et al.,
 "ZeroQuant-V2", arXiv 2303.08302 (LoRC); factors in few bits themselves: Saha et al., "CALDERA",
-arXiv 2405.18886. The term is a child `low_rank` of the packed layer, and the record of
-the site in `config.json` names its rank: every family of models loads with it.
+arXiv 2405.18886. The term is a child `low_rank` of the packed layer, and the record of the site in
+`config.json` names its rank: every family of models loads with it.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-LARGEST_CODE = 127
+_LARGEST_CODE: Final = 127
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ def rounded(exact: Tensor, along: int) -> Factor:
 
     Both tensors are contiguous, as they come from a file: the order of sums depends on that.
     """
-    scale = exact.detach().abs().amax(along, keepdim=True).to(torch.float32) / LARGEST_CODE
+    scale = exact.detach().abs().amax(along, keepdim=True).to(torch.float32) / _LARGEST_CODE
     scale = torch.where(scale > 0, scale, 1.0)
     codes = (exact.detach() / scale).round().to(torch.int8)
     return Factor(codes.contiguous(), scale.contiguous())

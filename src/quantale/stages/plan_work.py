@@ -145,8 +145,9 @@ def _result(training: Training, work: Work, before: Mapping[str, Tensor]) -> Map
         return before
     if order == "within" and methods is not None:
         wanted = None if training.quantized is None else training.quantized.dtype
-        packed = packed_tensors(training.model, methods, getattr(torch, wanted or "float32"))
-        return {**packed, **stored_beside(work.model)}
+        dtype = getattr(torch, wanted or "float32")
+        packed = packed_tensors(training.model, methods, dtype)
+        return {**packed, **stored_beside(work.model, dtype)}
     if is_adapted(work.model):  # merged at the end
         return before
     return _written(work.model, torch.float32)

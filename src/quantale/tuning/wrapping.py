@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -76,10 +77,13 @@ def unwrap(model: PreTrainedModel) -> PreTrainedModel:
     return model
 
 
-def stored_beside(model: nn.Module) -> dict[str, Tensor]:
-    """Return what the layers of a wrapped model will store beside their codes, by name."""
+def stored_beside(model: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Return what the layers of a wrapped model will store beside their codes, by name.
+
+    dtype: of norms; low-rank terms have dtypes of their own.
+    """
     norms, terms = _beside(wrapped(model))
-    weights = {f"{name}.norm.weight": norm.weight for name, norm in norms.items()}
+    weights = {f"{name}.norm.weight": norm.weight.to(dtype) for name, norm in norms.items()}
     factors = {
         f"{name}.low_rank.{part}": tensor
         for name, term in terms.items()
@@ -88,9 +92,7 @@ def stored_beside(model: nn.Module) -> dict[str, Tensor]:
     return weights | factors
 
 
-def _beside(
-    found: Mapping[str, Straight],
-) -> tuple[dict[str, SubNorm], dict[str, LowRank]]:
+def _beside(found: Mapping[str, Straight]) -> tuple[dict[str, SubNorm], dict[str, LowRank]]:
     """Return the norms and low-rank terms of wrapped layers by name."""
     linear = {name: m for name, m in found.items() if isinstance(m, StraightLinear)}
     norms = {name: m.norm for name, m in linear.items() if m.norm is not None}

@@ -187,6 +187,22 @@ def test_trainings_over_packed_bases_are_planned_as_what_they_are(tmp_path: Path
         "healed": {**hqq, "tune": {**TRAIN, "method": "heal"}},
         "beside": {**nf4, "tune": {**TRAIN, "method": "heal", "settings": {"parts": "adapters"}}},
         "ternary": {"method": "bitnet", "tune": {**TRAIN, "method": "qat"}},
+        "normed": {
+            "method": "bitnet",
+            "start": "scratch",
+            "dtype": "bfloat16",
+            "tune": {**TRAIN, "method": "qat", "settings": {"sub_norm": True}},
+        },
+        "one-bit": {
+            "method": "binary",
+            "group_size": 16,
+            "dtype": "bfloat16",
+            "tune": {
+                **TRAIN,
+                "method": "qat",
+                "settings": {"rank": 4, "rank_pattern": "**.0.*attn.*=16"},
+            },
+        },
         "student": {"tune": {**TRAIN, "method": "distill", "settings": {"layers": 2}}},
         "narrow": {"tune": {**TRAIN, "method": "distill", "settings": {"width": 16}}},
         "merged": {**nf4, "tune": {**TRAIN, "method": "lora", "settings": {"merge": True}}},
