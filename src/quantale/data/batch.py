@@ -36,6 +36,15 @@ class Batch:
         return int((self.targets >= 0).sum())
 
     @property
+    def used(self) -> Tensor:
+        """(rows, tokens) bool, true where a token can have a say in what is scored: no filling."""
+        if self.mask is not None:
+            return self.mask
+        if self.targets.dim() == 1:
+            return torch.ones_like(self.inputs, dtype=torch.bool)
+        return (self.targets >= 0).flip(1).cummax(1).values.flip(1)
+
+    @property
     def positions(self) -> int:
         """Tokens that go through the model, filling included."""
         return self.inputs.numel()

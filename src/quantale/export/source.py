@@ -69,10 +69,17 @@ class Source:
             if isinstance(module, PackedModule) and getattr(module, "low_rank", None) is None
         }
 
+    @cached_property
+    def quantized(self) -> frozenset[str]:
+        """Names of all packed modules, those with a low-rank term too; none under an adapter."""
+        sites = [] if is_adapted(self.model) else stored_sites(self.model)
+        return frozenset(site.name for site in sites)
+
     @property
     def rounds_inputs(self) -> bool:
         """Whether packed layers here also round their inputs, which no other program does alike."""
-        settings = [packed.format.settings() for packed in self.packed.values()]
+        sites = stored_sites(self.model)
+        settings = [site.format.settings() for site in sites if site.name in self.quantized]
         return any(one.get("activation_bits") or "threshold" in one for one in settings)
 
     def refuse_norms(self, name: str) -> None:

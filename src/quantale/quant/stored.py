@@ -70,12 +70,15 @@ def read_sites(config: Mapping[str, Any]) -> list[StoredSite]:
         )
     try:
         return [_site(name, record) for name, record in config["sites"].items()]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise ModelFileError(f"quantization_config is damaged: {error!r}") from error
 
 
 def _site(name: str, record: Mapping[str, Any]) -> StoredSite:
     rows, width = record["shape"]
+    rank = record.get("rank")
+    if rank is not None and type(rank) is not int:
+        raise TypeError(f"a rank is a whole number, {rank!r} came")
     return StoredSite(
         name,
         record["role"],
@@ -85,5 +88,5 @@ def _site(name: str, record: Mapping[str, Any]) -> StoredSite:
         bool(record["bias"]),
         record["tied"],
         None if record.get("norm") is None else float(record["norm"]),
-        None if record.get("rank") is None else int(record["rank"]),
+        rank,
     )

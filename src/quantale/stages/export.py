@@ -73,7 +73,7 @@ def kind_of(request: ExportRequest, exporter: Exporter, source: Source) -> str:
             )
         return known[request.type.lower()]
     own = str(source.dtype).removeprefix("torch.")
-    return own if own in exporter.types and not source.packed else exporter.types[0]
+    return own if own in exporter.types and not source.quantized else exporter.types[0]
 
 
 def windows_for(source: Source, request: ExportRequest, text: CalibrationText | None) -> Tensor:

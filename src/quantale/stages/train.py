@@ -146,7 +146,8 @@ def run_training(job: TrainJob, start: Start, folder: Path, progress: Progress) 
     data = training_data(section, job.corpus, tokenizer, context, job.seed)
     for line in _warnings(data.record, job.corpus):
         progress.note(line)
-    work = tuning.begin(replace(start, sample=data.batches(0).inputs))
+    first = data.batches(0)
+    work = tuning.begin(replace(start, sample=first.inputs, sample_mask=first.used))
     trained = work.objective.trainable(work.model).values()
     counts = {
         "parameters": parameters(work.model),

@@ -27,7 +27,7 @@ from quantale.quant.low_rank import Factor, LowRank, is_rank, product, rounded
 from quantale.quant.sites import weight_view
 from quantale.tuning.modes import dropout_off
 
-_PAIR: Final = re.compile(r"\s*([^=]+?)\s*=\s*(\d+)\s*(?:,|$)")
+_PAIR: Final = re.compile(r"\s*([^=]+?)\s*=\s*(\d{1,9})\s*(?:,|$)")
 _PAIRS: Final = re.compile(rf"(?:{_PAIR.pattern})*")
 _ROUNDS: Final = 10
 _DAMP: Final = 0.01
@@ -114,13 +114,15 @@ class TermPlan:
     sample: Tensor | None = None
     """(rows, tokens) token ids, by which the inputs of the layers are known; without them all
     directions of the inputs count alike."""
+    mask: Tensor | None = None
+    """(rows, tokens) bool, true where the sample has tokens and no filling; None: everywhere."""
     seed: int = 0
     """Of the singular value decomposition."""
 
     def begun(
         self, model: PreTrainedModel, methods: Mapping[str, Method]
     ) -> dict[str, LearnedLowRank]:
-        """Return the terms of a model in full precision by name; its weights lose them.
+        """Return the terms of a model in full precision by name; its weights are to lose them.
 
         methods: what quantizes each layer. Raises UsageError for a rank that a weight cannot have.
         """
@@ -135,12 +137,61 @@ class TermPlan:
             torch.manual_seed(self.seed)
             terms = {
                 name: LearnedLowRank(*decomposed(weight, methods[name], moments, ranks[name]))
-                for name, weight, moments in _looked_at(model, list(ranks), self.sample)
+                for name, weight, moments in self._looked_at(model, list(ranks))
             }
-            for name, term in terms.items():
-                weight = weight_view(model.get_submodule(name))
-                weight.sub_(term.finished().weight(weight.dtype).to(weight.device))
         return {name: term.to(model.device) for name, term in terms.items()}
+
+    def _looked_at(
+        self, model: PreTrainedModel, names: list[str]
+    ) -> Iterator[tuple[str, Tensor, Tensor]]:
+        """Give name, weight and second moments of layers, holding those of a block at a time.
+
+        Where a layer's inputs are not seen, all their directions count alike.
+        """
+        prefix, blocks = find_blocks(model)
+        for index in range(len(blocks)):
+            inside = f"{prefix}.{index}."
+            layers = {n: model.get_submodule(n) for n in names if n.startswith(inside)}
+            moments = self._second_moments(model, layers) if layers else {}
+            for name, layer in layers.items():
+                weight = weight_view(layer)
+                seen = moments.pop(name, None)
+                yield name, weight, torch.eye(weight.shape[1]) if seen is None else seen
+
+    def _second_moments(
+        self, model: PreTrainedModel, layers: Mapping[str, nn.Module]
+    ) -> dict[str, Tensor]:
+        """Return the mean of x xT over the inputs x of layers, (in, in) float32, by name."""
+        found: dict[str, Tensor] = {}
+        if self.sample is None:
+            return found
+        tokens = self.sample.to(model.device)
+        mask = None if self.mask is None or bool(self.mask.all()) else self.mask.to(model.device)
+
+        def hook_of(name: str) -> Any:
+            def hook(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+                del layer
+                rows = inputs[0].detach().flatten(0, -2) if inputs else tokens.new_empty(0, 1)
+                if mask is not None and len(rows) == mask.numel():
+                    rows = rows[mask.flatten()]
+                if len(rows):
+                    x = rows.to(torch.float32)
+                    found[name] = found.get(name, 0) + (x.t() @ x).cpu() / len(x)
+
+            return hook
+
+        given = {} if mask is None else {"attention_mask": mask.long()}
+        with ExitStack() as hooks, dropout_off(model):
+            for name, layer in layers.items():
+                hooks.callback(layer.register_forward_pre_hook(hook_of(name)).remove)
+            model.base_model(input_ids=tokens, use_cache=False, **given)
+        return found
+
+
+def take_out(weight: Tensor, term: LearnedLowRank) -> None:
+    """Subtract what a term stands for from the (out, in) weight that it begins beside, in place."""
+    with torch.no_grad():
+        weight.sub_(term.finished().weight(weight.dtype).to(weight.device))
 
 
 def decomposed(weight: Tensor, method: Method, moments: Tensor, rank: int) -> tuple[Tensor, Tensor]:
@@ -174,42 +225,3 @@ def _blank(layer: nn.Module, rank: int) -> LearnedLowRank:
     device = torch.device("meta")
     left, right = torch.empty(rows, rank, device=device), torch.empty(rank, width, device=device)
     return LearnedLowRank(left, right)
-
-
-def _looked_at(
-    model: PreTrainedModel, names: list[str], sample: Tensor | None
-) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """Give name, weight and second moments of every layer, holding those of a block at a time."""
-    if sample is None:
-        for name in names:
-            weight = weight_view(model.get_submodule(name))
-            yield name, weight, torch.eye(weight.shape[1])
-        return
-    prefix, blocks = find_blocks(model)
-    for index in range(len(blocks)):
-        inside = f"{prefix}.{index}."
-        layers = {n: model.get_submodule(n) for n in names if n.startswith(inside)}
-        moments = _second_moments(model, layers, sample) if layers else {}
-        for name, layer in layers.items():
-            yield name, weight_view(layer), moments.pop(name)
-
-
-def _second_moments(
-    model: PreTrainedModel, layers: Mapping[str, nn.Module], sample: Tensor
-) -> dict[str, Tensor]:
-    """Return the mean of x xT over the inputs x of every layer, (in, in) float32, by name."""
-    found: dict[str, Tensor] = {}
-
-    def seen(name: str) -> Any:
-        def hook(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            del layer
-            x = inputs[0].detach().flatten(0, -2).to(torch.float32)
-            found[name] = (x.t() @ x).cpu() / len(x)
-
-        return hook
-
-    with ExitStack() as hooks, dropout_off(model):
-        for name, layer in layers.items():
-            hooks.callback(layer.register_forward_pre_hook(seen(name)).remove)
-        model(input_ids=sample.to(model.device), use_cache=False)
-    return found

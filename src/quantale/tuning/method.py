@@ -44,6 +44,8 @@ class Start:
     sample: torch.Tensor | None = None
     """(rows, tokens) token ids of the training data, for methods that look how a model uses them;
     None: there are none yet."""
+    sample_mask: torch.Tensor | None = None
+    """(rows, tokens) bool, true where the sample has tokens and no filling; None: everywhere."""
 
 
 @dataclass(frozen=True)

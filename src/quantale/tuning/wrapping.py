@@ -11,11 +11,11 @@ from quantale.quant.apply import Method
 from quantale.quant.hf import install_low_rank, install_norms
 from quantale.quant.low_rank import LowRank
 from quantale.quant.rules import Rule
-from quantale.quant.sites import LINEAR_ROLES, Site, is_linear
+from quantale.quant.sites import LINEAR_ROLES, Site, is_linear, weight_view
 from quantale.quant.stored import plugin_name
 from quantale.quant.sub_norm import SubNorm
 from quantale.quant.whole import Methods, plan_model, quantize_model
-from quantale.tuning.low_rank import TermPlan
+from quantale.tuning.low_rank import TermPlan, take_out
 from quantale.tuning.straight_through import Straight, StraightLinear, StraightTable, Strength
 
 
@@ -30,9 +30,12 @@ def wrap(
 
     sub_norm: put a new RMSNorm in front of every quantized linear layer of the blocks. terms:
     which of those layers get a low-rank term, and how it begins.
-    Raises UsageError for a method that calibrates, and where `plan_model` does.
+    Raises UsageError for a method that calibrates, for sub_norm and terms at once, and where
+    `plan_model` does.
     """
     check(methods)
+    if sub_norm and terms is not None:
+        raise UsageError("a low-rank term begins from what the model knows, and sub_norm anew")
     sites, plan = plan_model(model, methods)
     layers = [site.name for site in sites if site.name in plan and site.role in LINEAR_ROLES]
     begun = {} if terms is None else terms.begun(model, {name: plan[name] for name in layers})
@@ -43,7 +46,9 @@ def wrap(
             if sub_norm and site.role in LINEAR_ROLES:
                 _add_norm(model.get_submodule(site.name))
     for name, term in begun.items():
-        model.get_submodule(name).low_rank = term
+        layer = model.get_submodule(name)
+        take_out(weight_view(layer.original), term)
+        layer.low_rank = term
     return strength
 
 

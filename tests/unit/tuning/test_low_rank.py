@@ -3,15 +3,19 @@
 import copy
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from packing import tiny
 from tiny_models import VOCABULARY, tiny_gpt2, tiny_llama, tiny_nanogpt
 from torch import Tensor
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 
 from quantale.core.errors import ModelFileError, UsageError
+from quantale.core.registry import EXPORTERS
+from quantale.data.batch import Batch
 from quantale.export.affine_layers import affine_layers
 from quantale.export.source import Source
 from quantale.models.load import load
@@ -20,10 +24,13 @@ from quantale.quant.linear import QuantLinear
 from quantale.quant.lora import lora_config
 from quantale.quant.merging import merged, unpacked
 from quantale.quant.methods.binary import Binary
+from quantale.quant.methods.bitnet import Bitnet
 from quantale.quant.methods.rtn import Rtn
 from quantale.quant.save import write_model
 from quantale.quant.sites import LINEAR_ROLES, find_sites
 from quantale.quant.whole import Methods, quantize_model
+from quantale.stages.export import kind_of
+from quantale.stages.requests import ExportRequest
 from quantale.tuning.low_rank import Ranks, TermPlan
 from quantale.tuning.method import Start
 from quantale.tuning.methods.qat import Qat
@@ -175,10 +182,18 @@ def test_adapters_lie_beside_terms(dora: bool, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("rank", "message"),
-    [(None, "unknown tensor"), (4, "has shape"), (10**9, "has no rank"), (-1, "has no rank")],
+    [
+        (None, "unknown tensor"),
+        (4, "has shape"),
+        (10**9, "has no rank"),
+        (-1, "has no rank"),
+        (math.inf, "a whole number"),
+        (True, "a whole number"),
+        ("8", "a whole number"),
+    ],
 )
 def test_a_file_whose_record_says_another_rank_is_refused(
-    rank: int | None, message: str, tmp_path: Path
+    rank: object, message: str, tmp_path: Path
 ) -> None:
     model = packed()
     sites = {name: dict(site) for name, site in model.config.quantization_config.sites.items()}
@@ -200,6 +215,68 @@ def test_only_a_linear_layer_has_a_term(tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     with pytest.raises(ModelFileError, match="only a linear layer can have a low-rank term"):
         load(tmp_path)
+
+
+def test_filling_has_no_say_in_how_terms_begin() -> None:
+    rows, found = tokens(), []
+    filled = torch.cat([rows, torch.zeros(6, 30, dtype=torch.long)], 1)
+    mask = torch.arange(50).expand(6, -1) < 20
+    for sample, seen in ((rows, None), (filled, mask), (filled, None)):
+        model = tiny_gpt2()
+        start = Start(model, methods=ONE_BIT, sample=sample, sample_mask=seen)
+        Qat(rank=4).begin(start)
+        found.append(logits(model))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-3, atol=1e-3)
+    assert away(found[2], found[0]) > 10 * away(found[1], found[0])
+
+
+def test_what_a_batch_scores_says_what_is_filling() -> None:
+    inputs = torch.ones(3, 4, dtype=torch.long)
+    targets = torch.tensor([[5, 5, -100, -100], [-100, -100, 5, 5], [5, -100, 5, -100]])
+    expected = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1], [1, 1, 1, 0]], dtype=torch.bool)
+    assert torch.equal(Batch(inputs, targets).used, expected)
+    assert Batch(inputs, torch.tensor([0, 1, 2])).used.all()
+    assert torch.equal(Batch(inputs, torch.tensor([0, 1, 2]), expected).used, expected)
+
+
+def test_a_layer_that_the_sample_does_not_reach_begins_by_its_weight() -> None:
+    config = copy.deepcopy(tiny_gpt2().config)
+    config.add_cross_attention = True
+    model = type(tiny_gpt2())(config)
+    Qat(rank=4).begin(Start(model, methods=ONE_BIT, sample=tokens()))
+    assert "transformer.h.0.crossattention.c_attn.low_rank.left" in dict(model.named_parameters())
+    assert torch.isfinite(logits(model)).all()
+
+
+@pytest.mark.parametrize("make", [partial(tiny, "GPT2 classifier"), partial(tiny, "OPT")])
+def test_other_families_have_them_too(make: Callable[[], PreTrainedModel], tmp_path: Path) -> None:
+    model = make()
+    work = Qat(rank=4).begin(Start(model, methods=ONE_BIT, sample=tokens()))
+    trained = logits(model)
+    found = work.finish()
+    assert torch.equal(logits(found), trained)
+    found.save_pretrained(tmp_path)
+    assert torch.equal(logits(load(tmp_path).model), trained)
+
+
+def test_an_export_knows_what_was_quantized() -> None:
+    model = tiny_gpt2()
+    methods = Methods(Bitnet(), Rtn(8))
+    work = Qat(rank_pattern="**.0.**=4").begin(Start(model, methods=methods, sample=tokens()))
+    source = Source(work.finish(), None, torch.bfloat16)
+    assert source.rounds_inputs
+    assert "transformer.h.0.mlp.c_fc" in source.quantized
+    assert "transformer.h.0.mlp.c_fc" not in source.packed
+    assert "transformer.h.1.mlp.c_fc" in source.packed
+    every = Source(packed(), None, torch.bfloat16)
+    assert every.packed == {}
+    request = ExportRequest(model="M", format="hf")
+    assert kind_of(request, EXPORTERS.get("hf")(), every) == "float32"
+
+
+def test_norms_and_terms_at_once_are_refused() -> None:
+    with pytest.raises(UsageError, match="sub_norm anew"):
+        prepare_qat(tiny_gpt2(), Binary(16), sub_norm=True, terms=TermPlan(Ranks(2)))
 
 
 def test_patterns_give_ranks_of_their_own() -> None:

@@ -178,7 +178,7 @@ def _kind_of(kind: str, owner: str, role: str, parameter: Tensor, source: Source
         return "F32"
     if kind not in gguf_blocks.QUANTIZED:
         return kind
-    if source.packed and owner not in source.packed:
+    if source.quantized and owner not in source.quantized:
         return "F16"
     return kind if role in LINEAR_ROLES else "Q8_0"
 

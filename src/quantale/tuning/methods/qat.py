@@ -54,7 +54,8 @@ class Qat:
     rank: int = 0
     """Of a low-rank term in 8 bits beside every quantized linear layer of the blocks; 0: none."""
     rank_pattern: str = ""
-    """Layers with a rank of their own, with commas between: `**.0.*attn.*=96,**.down_proj=8`."""
+    """Layers with a rank of their own, with commas between: `**.0.*attn.*=96,**.down_proj=8`; the
+    first pattern that fits decides."""
 
     order: ClassVar[Order] = "within"
 
@@ -96,7 +97,8 @@ class Qat:
             if self.feature_weight > 0:
                 _check_shape(start.model, start.teacher)
         equalized = equalize_columns(start.model) if self.equalize else None
-        terms = TermPlan(self.ranks, start.sample, start.seed) if self.ranks else None
+        sample = (start.sample, start.sample_mask)
+        terms = TermPlan(self.ranks, *sample, start.seed) if self.ranks else None
         strength = wrapping.wrap(start.model, start.methods, sub_norm=self.sub_norm, terms=terms)
         objective = _Training(self, start.teacher, strength)
         said = {} if equalized is None else {"equalized_layers": equalized}
