@@ -18,9 +18,9 @@ from quantale.core.errors import UsageError
 from quantale.models.adapter_record import is_adapted
 from quantale.models.nanogpt_config import NanoGPTConfig
 from quantale.quant.ledger import stored_sites
-from quantale.quant.linear import PackedModule
 from quantale.quant.merging import merged, unpacked
 from quantale.quant.packed import PackedTensor
+from quantale.quant.stored import StoredSite
 
 _GPT2_SHAPE: Final = ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head")
 _GPT2_SAME: Final = (
@@ -61,25 +61,22 @@ class Source:
 
         Layers with a low-rank term are not among them: their codes are not the whole weight.
         """
-        if is_adapted(self.model):
-            return {}
         return {
-            name: module.packed
-            for name, module in self.model.named_modules()
-            if isinstance(module, PackedModule) and getattr(module, "low_rank", None) is None
+            name: self.model.get_submodule(name).packed
+            for name, site in self.quantized.items()
+            if site.rank is None
         }
 
     @cached_property
-    def quantized(self) -> frozenset[str]:
-        """Names of all packed modules, those with a low-rank term too; none under an adapter."""
+    def quantized(self) -> Mapping[str, StoredSite]:
+        """All packed sites by name, those with a low-rank term too; none under an adapter."""
         sites = [] if is_adapted(self.model) else stored_sites(self.model)
-        return frozenset(site.name for site in sites)
+        return {site.name: site for site in sites}
 
     @property
     def rounds_inputs(self) -> bool:
         """Whether packed layers here also round their inputs, which no other program does alike."""
-        sites = stored_sites(self.model)
-        settings = [site.format.settings() for site in sites if site.name in self.quantized]
+        settings = [site.format.settings() for site in self.quantized.values()]
         return any(one.get("activation_bits") or "threshold" in one for one in settings)
 
     def refuse_norms(self, name: str) -> None:

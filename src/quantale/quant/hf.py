@@ -140,11 +140,11 @@ def swap(model: "PreTrainedModel", site: StoredSite) -> None:
         bias = getattr(old, "bias", None) if site.bias else None
         module = packed_module(old, packed, bias)
         if site.norm is not None:
-            put_norm(site.name, module, SubNorm(site.shape[1], site.norm))
+            _put_beside(site.name, module, SubNorm(site.shape[1], site.norm))
         if site.rank is not None:
             if not is_rank(site.rank, site.shape):
                 raise ModelFileError(f"{site.name}: {site.shape} has no rank of {site.rank}")
-            put_low_rank(site.name, module, LowRank.blank(site.shape, site.rank))
+            _put_beside(site.name, module, LowRank.blank(site.shape, site.rank))
         model.set_submodule(site.name, module)
         if site.tied is not None:
             _tie(model, site)
@@ -153,35 +153,27 @@ def swap(model: "PreTrainedModel", site: StoredSite) -> None:
     _untie(model, site)
 
 
-def put_norm(name: str, module: nn.Module, norm: SubNorm) -> None:
-    """Give a packed linear layer the norm of its inputs; raises ModelFileError for others."""
+def _put_beside(name: str, module: nn.Module, part: SubNorm | LowRank) -> None:
+    """Give a packed linear layer a norm of its inputs or a low-rank term; raises ModelFileError."""
+    is_norm = isinstance(part, SubNorm)
     if not isinstance(module, QuantLinear):
-        raise ModelFileError(f"{name}: only a linear layer can have a norm of its inputs")
-    module.norm = norm
+        what = "norm of its inputs" if is_norm else "low-rank term"
+        raise ModelFileError(f"{name}: only a linear layer can have a {what}")
+    setattr(module, "norm" if is_norm else "low_rank", part)
 
 
-def put_low_rank(name: str, module: nn.Module, term: LowRank) -> None:
-    """Give a packed linear layer its low-rank term; raises ModelFileError for others."""
-    if not isinstance(module, QuantLinear):
-        raise ModelFileError(f"{name}: only a linear layer can have a low-rank term")
-    module.low_rank = term
+def install_beside(
+    model: "PreTrainedModel", parts: Iterable[tuple[str, SubNorm | LowRank]]
+) -> None:
+    """Put norms and low-rank terms beside packed layers, and into the model's configuration.
 
-
-def install_norms(model: "PreTrainedModel", norms: Mapping[str, SubNorm]) -> None:
-    """Put norms in front of packed layers, by name, and into the model's configuration."""
+    parts: each with the name of its layer.
+    """
     sites = dict(model.config.quantization_config.sites)
-    for name, norm in norms.items():
-        put_norm(name, model.get_submodule(name), norm)
-        sites[name] = {**sites[name], "norm": norm.epsilon}
-    model.config.quantization_config.sites = sites
-
-
-def install_low_rank(model: "PreTrainedModel", terms: Mapping[str, LowRank]) -> None:
-    """Put low-rank terms beside packed layers, by name, and into the model's configuration."""
-    sites = dict(model.config.quantization_config.sites)
-    for name, term in terms.items():
-        put_low_rank(name, model.get_submodule(name), term)
-        sites[name] = {**sites[name], "rank": term.rank}
+    for name, part in parts:
+        _put_beside(name, model.get_submodule(name), part)
+        said = {"norm": part.epsilon} if isinstance(part, SubNorm) else {"rank": part.rank}
+        sites[name] = {**sites[name], **said}
     model.config.quantization_config.sites = sites
 
 

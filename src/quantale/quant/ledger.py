@@ -22,6 +22,7 @@ from quantale.models.gate import read_header
 from quantale.quant.dispatch import fast_kernels, kernels, select
 from quantale.quant.hf import names_in_memory
 from quantale.quant.linear import PackedModule, QuantLinear
+from quantale.quant.low_rank import LowRank
 from quantale.quant.packed import PackedTensor
 from quantale.quant.sites import EMBEDDING_ROLES, LINEAR_ROLES, Site, list_sites
 from quantale.quant.stored import StoredSite
@@ -226,9 +227,10 @@ def _owners(model: PreTrainedModel, stored: Mapping[str, StoredSite]) -> dict[st
         parts = set(site.format.tensors(site.shape)) - {"weight"}
         found |= {f"{site.name}.{part}": "metadata" for part in parts}
         if site.rank is not None:
-            factors = {"left": "linear", "right": "linear"}
-            scales = {"left_scale": "metadata", "right_scale": "metadata"}
-            found |= {f"{site.name}.low_rank.{k}": v for k, v in (factors | scales).items()}
+            found |= {
+                f"{site.name}.low_rank.{part}": "metadata" if part.endswith("scale") else "linear"
+                for part, _ in LowRank.blank(site.shape, site.rank).named_buffers()
+            }
     return found
 
 

@@ -7,7 +7,7 @@ must refuse, instead of a missing name that it would fill with random numbers.
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from transformers.pytorch_utils import Conv1D
 
 from quantale.core.errors import UsageError
 from quantale.quant.dispatch import Runner
+from quantale.quant.fixed_dtypes import FixedDtypes
 from quantale.quant.learned import LearnedWeight
 from quantale.quant.low_rank import LowRank
 from quantale.quant.packed import Format, PackedTensor
@@ -23,7 +24,7 @@ from quantale.quant.parts import separable
 from quantale.quant.sub_norm import SubNorm
 
 
-class PackedModule(nn.Module):
+class PackedModule(FixedDtypes):
     """Holds one PackedTensor as buffers, whose dtypes never change with `.to()`."""
 
     def __init__(self, packed: PackedTensor) -> None:
@@ -77,15 +78,9 @@ class PackedModule(nn.Module):
         """Say shape and format."""
         return f"out={self.shape[0]}, in={self.shape[1]}, {self.format}"
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "PackedModule":
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         self.runner.forget(self)
-        kept = {name: self.get_buffer(name) for name in self._names}
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        for name, before in kept.items():
-            after = self.get_buffer(name)
-            if after.dtype != before.dtype:
-                setattr(self, name, before.to(after.device))
-        return self
+        return super()._apply(fn, recurse)
 
 
 class QuantLinear(PackedModule):

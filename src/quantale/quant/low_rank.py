@@ -7,13 +7,14 @@ arXiv 2405.18886. The term is a child `low_rank` of the packed layer, and the re
 `config.json` names its rank: every family of models loads with it.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
+
+from quantale.quant.fixed_dtypes import FixedDtypes
 
 _LARGEST_CODE: Final = 127
 
@@ -49,12 +50,13 @@ def product(x: Tensor, left: Tensor, right: Tensor) -> Tensor:
     return functional.linear(functional.linear(x, right.to(x.dtype)), left.to(x.dtype))
 
 
-class LowRank(nn.Module):
+class LowRank(FixedDtypes):
     """Both factors as they are stored; the dtypes of its buffers never change with `.to()`."""
 
+    _names = ("left", "left_scale", "right", "right_scale")
     left: Tensor
-    right: Tensor
     left_scale: Tensor
+    right: Tensor
     right_scale: Tensor
 
     def __init__(self, left: Factor, right: Factor) -> None:
@@ -85,25 +87,19 @@ class LowRank(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Multiply: (..., in) -> (..., out), in the dtype of x."""
-        return product(x, self.left * self.left_scale, self.right * self.right_scale)
+        return product(x, *self._values())
 
     def weight(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """Return the (out, in) weight that the term stands for."""
-        left, right = self.left * self.left_scale, self.right * self.right_scale
+        left, right = self._values()
         return (left @ right).to(dtype)
+
+    def _values(self) -> tuple[Tensor, Tensor]:
+        return self.left * self.left_scale, self.right * self.right_scale
 
     def extra_repr(self) -> str:
         """Say the rank."""
         return f"rank={self.rank}"
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "LowRank":
-        before = dict(self.named_buffers())
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        for name, tensor in before.items():
-            after = self.get_buffer(name)
-            if after.dtype != tensor.dtype:
-                setattr(self, name, tensor.to(after.device))
-        return self
 
 
 def is_rank(rank: int, shape: tuple[int, int]) -> bool:

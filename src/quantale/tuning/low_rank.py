@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 import torch
@@ -52,32 +53,31 @@ class Ranks:
     def __post_init__(self) -> None:
         if self.rank < 0:
             raise UsageError(f"a rank is 0 or more, {self.rank} came")
-        for pattern, _ in self._own():
-            Glob(pattern)
-
-    def __bool__(self) -> bool:
-        """Say whether any layer may have a term."""
-        return self.rank > 0 or any(rank > 0 for _, rank in self._own())
-
-    def of(self, names: list[str]) -> dict[str, int]:
-        """Return the ranks above 0 by name; raises UsageError for a pattern that fits none."""
-        own = [(Glob(pattern), rank) for pattern, rank in self._own()]
-        for glob, _ in own:
-            if not any(map(glob.fits, names)):
-                raise UsageError(f"rank_pattern: {glob.pattern} fits no quantized linear layer")
-        found = {}
-        for name in names:
-            rank = next((rank for glob, rank in own if glob.fits(name)), self.rank)
-            if rank > 0:
-                found[name] = rank
-        return found
-
-    def _own(self) -> list[tuple[str, int]]:
         if not _PAIRS.fullmatch(self.pattern):
             raise UsageError(
                 f"rank_pattern: {self.pattern!r} came; write PATTERN=RANK, with commas between"
             )
-        return [(pattern, int(rank)) for pattern, rank in _PAIR.findall(self.pattern)]
+        _ = self._own  # reads the patterns
+
+    def __bool__(self) -> bool:
+        """Say whether any layer may have a term."""
+        return self.rank > 0 or any(rank > 0 for _, rank in self._own)
+
+    def of(self, names: list[str]) -> dict[str, int]:
+        """Return the ranks above 0 by name; raises UsageError for a pattern that fits none."""
+        for glob, _ in self._own:
+            if not any(map(glob.fits, names)):
+                raise UsageError(f"rank_pattern: {glob.pattern} fits no quantized linear layer")
+        found = {}
+        for name in names:
+            rank = next((rank for glob, rank in self._own if glob.fits(name)), self.rank)
+            if rank > 0:
+                found[name] = rank
+        return found
+
+    @cached_property
+    def _own(self) -> list[tuple[Glob, int]]:
+        return [(Glob(pattern), int(rank)) for pattern, rank in _PAIR.findall(self.pattern)]
 
 
 class LearnedLowRank(nn.Module):
@@ -94,16 +94,17 @@ class LearnedLowRank(nn.Module):
         Bengio et al., arXiv 1308.3432, section 4.
         """
         left, right = self.left * _GAIN, self.right * _GAIN
-        stored = self._rounded()
+        stored = _rounded(left, right)
         return product(x, through(left, stored[0].values), through(right, stored[1].values))
 
+    @torch.no_grad()
     def finished(self) -> LowRank:
         """Return the term as it is stored."""
-        return LowRank(*self._rounded())
+        return LowRank(*_rounded(self.left * _GAIN, self.right * _GAIN))
 
-    def _rounded(self) -> tuple[Factor, Factor]:
-        with torch.no_grad():
-            return rounded(self.left * _GAIN, along=0), rounded(self.right * _GAIN, along=1)
+
+def _rounded(left: Tensor, right: Tensor) -> tuple[Factor, Factor]:
+    return rounded(left, along=0), rounded(right, along=1)
 
 
 @dataclass(frozen=True)
@@ -211,7 +212,7 @@ def decomposed(weight: Tensor, method: Method, moments: Tensor, rank: int) -> tu
         right = v[:, :rank].t() * s[:rank].sqrt().unsqueeze(1)
         right = torch.linalg.solve_triangular(root, right, upper=True, left=False)
         change = left @ right
-        sizes = [part.square().mean().sqrt().clamp(min=_TINY) for part in (left, right)]
+    sizes = [part.square().mean().sqrt().clamp(min=_TINY) for part in (left, right)]
     even = (sizes[1] / sizes[0]).sqrt()
     return left * even, right / even
 

@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 
 from quantale.core.errors import UsageError
 from quantale.quant.apply import Method
-from quantale.quant.hf import install_low_rank, install_norms
+from quantale.quant.hf import install_beside
 from quantale.quant.low_rank import LowRank
 from quantale.quant.rules import Rule
 from quantale.quant.sites import LINEAR_ROLES, Site, is_linear, weight_view
@@ -34,8 +34,7 @@ def wrap(
     `plan_model` does.
     """
     check(methods)
-    if sub_norm and terms is not None:
-        raise UsageError("a low-rank term begins from what the model knows, and sub_norm anew")
+    check_beside(sub_norm=sub_norm, terms=terms is not None)
     sites, plan = plan_model(model, methods)
     layers = [site.name for site in sites if site.name in plan and site.role in LINEAR_ROLES]
     begun = {} if terms is None else terms.begun(model, {name: plan[name] for name in layers})
@@ -61,6 +60,15 @@ def check(methods: Methods) -> None:
         )
 
 
+def check_beside(*, sub_norm: bool, terms: bool) -> None:
+    """Raise UsageError for norms and low-rank terms at once."""
+    if sub_norm and terms:
+        raise UsageError(
+            "qat: a low-rank term begins from what the model knows, sub_norm is for training "
+            "from scratch; leave one of them out"
+        )
+
+
 def unwrap(model: PreTrainedModel) -> PreTrainedModel:
     """Pack a wrapped model by the methods that it was trained through, in place.
 
@@ -77,8 +85,7 @@ def unwrap(model: PreTrainedModel) -> PreTrainedModel:
     norms, terms = _beside(found)
     model.to("cpu")
     quantize_model(model, rules)
-    install_norms(model, norms)
-    install_low_rank(model, {name: term.cpu() for name, term in terms.items()})
+    install_beside(model, [*norms.items(), *((name, term.cpu()) for name, term in terms.items())])
     return model
 
 

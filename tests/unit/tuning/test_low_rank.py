@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 from packing import tiny
-from tiny_models import VOCABULARY, tiny_gpt2, tiny_llama, tiny_nanogpt
+from tiny_models import tiny_gpt2, tiny_llama, tiny_nanogpt
 from torch import Tensor
+from trained_steps import logits, one_step, tokens
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 
 from quantale.core.errors import ModelFileError, UsageError
@@ -40,17 +41,6 @@ ONE_BIT = Methods(Binary(16))
 WAYS = (tiny_gpt2, tiny_llama, tiny_nanogpt)
 
 
-def tokens(rows: int = 6) -> Tensor:
-    generator = torch.Generator().manual_seed(1)
-    return torch.randint(1, VOCABULARY, (rows, 20), generator=generator)
-
-
-def logits(model: PreTrainedModel) -> Tensor:
-    with torch.no_grad():
-        found: Tensor = model.eval()(input_ids=tokens()).logits
-    return found
-
-
 def packed(make: Callable[[], PreTrainedModel] = tiny_gpt2, rank: int = 4) -> PreTrainedModel:
     """A model with terms that was trained for one step."""
     model = make()
@@ -59,12 +49,6 @@ def packed(make: Callable[[], PreTrainedModel] = tiny_gpt2, rank: int = 4) -> Pr
     one_step(model)
     found: PreTrainedModel = work.finish()
     return found
-
-
-def one_step(model: PreTrainedModel) -> None:
-    model.train()
-    model(input_ids=tokens()).logits.square().mean().backward()
-    torch.optim.SGD(model.parameters(), lr=0.5).step()
 
 
 def away(found: Tensor, exact: Tensor) -> float:
@@ -219,15 +203,16 @@ def test_only_a_linear_layer_has_a_term(tmp_path: Path) -> None:
 
 def test_filling_has_no_say_in_how_terms_begin() -> None:
     rows, found = tokens(), []
-    filled = torch.cat([rows, torch.zeros(6, 30, dtype=torch.long)], 1)
-    mask = torch.arange(50).expand(6, -1) < 20
+    filled = torch.cat([rows, torch.zeros(len(rows), 30, dtype=torch.long)], 1)
+    mask = torch.arange(50).expand(len(rows), -1) < 20
     for sample, seen in ((rows, None), (filled, mask), (filled, None)):
         model = tiny_gpt2()
         start = Start(model, methods=ONE_BIT, sample=sample, sample_mask=seen)
         Qat(rank=4).begin(start)
         found.append(logits(model))
-    torch.testing.assert_close(found[1], found[0], rtol=1e-3, atol=1e-3)
-    assert away(found[2], found[0]) > 10 * away(found[1], found[0])
+    masked, unmasked = (away(one, found[0]) for one in found[1:])
+    assert masked < 0.02  # where the mask takes part, sums have another order and a code may flip
+    assert unmasked > 5 * masked
 
 
 def test_what_a_batch_scores_says_what_is_filling() -> None:
@@ -275,7 +260,7 @@ def test_an_export_knows_what_was_quantized() -> None:
 
 
 def test_norms_and_terms_at_once_are_refused() -> None:
-    with pytest.raises(UsageError, match="sub_norm anew"):
+    with pytest.raises(UsageError, match="leave one of them out"):
         prepare_qat(tiny_gpt2(), Binary(16), sub_norm=True, terms=TermPlan(Ranks(2)))
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from packing import tiny
-from tiny_models import VOCABULARY, tiny_gpt2, tiny_llama, tiny_nanogpt
+from tiny_models import tiny_gpt2, tiny_llama, tiny_nanogpt
 from torch import Tensor
+from trained_steps import logits, one_step, tokens
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 
 from quantale.core.errors import ModelFileError, NumericalError, UsageError
@@ -47,24 +48,6 @@ SCHEMES: dict[str, Methods] = {
     ),
 }
 MODELS = ("GPT2", "Llama", "Gemma2", "OPT", "GPT2 classifier", "Llama classifier")
-
-
-def tokens(rows: int = 3) -> Tensor:
-    generator = torch.Generator().manual_seed(1)
-    return torch.randint(1, VOCABULARY, (rows, 20), generator=generator)
-
-
-def logits(model: PreTrainedModel) -> Tensor:
-    with torch.no_grad():
-        found: Tensor = model.eval()(input_ids=tokens()).logits
-    return found
-
-
-def one_step(model: PreTrainedModel) -> None:
-    """Move every parameter, so that nothing stands where it began."""
-    model.train()
-    model(input_ids=tokens()).logits.square().mean().backward()
-    torch.optim.SGD(model.parameters(), lr=0.5).step()
 
 
 def check_packs_to_the_same_bits(model: PreTrainedModel, methods: Methods, folder: Path) -> None:

@@ -68,12 +68,7 @@ class Qat:
             raise UsageError(f"qat: temperature is above 0, {self.temperature} came")
         if not 0 <= self.feature_weight < float("inf"):
             raise UsageError(f"qat: feature_weight is 0 or above, {self.feature_weight} came")
-
-        if self.ranks and self.sub_norm:
-            raise UsageError(
-                "qat: a low-rank term begins from what the model knows, sub_norm is for training "
-                "from scratch; leave one of them out"
-            )
+        wrapping.check_beside(sub_norm=self.sub_norm, terms=bool(self.ranks))
 
     @property
     def ranks(self) -> Ranks:
@@ -97,8 +92,8 @@ class Qat:
             if self.feature_weight > 0:
                 _check_shape(start.model, start.teacher)
         equalized = equalize_columns(start.model) if self.equalize else None
-        sample = (start.sample, start.sample_mask)
-        terms = TermPlan(self.ranks, *sample, start.seed) if self.ranks else None
+        plan = TermPlan(self.ranks, start.sample, start.sample_mask, start.seed)
+        terms = plan if self.ranks else None
         strength = wrapping.wrap(start.model, start.methods, sub_norm=self.sub_norm, terms=terms)
         objective = _Training(self, start.teacher, strength)
         said = {} if equalized is None else {"equalized_layers": equalized}
